@@ -1,0 +1,1 @@
+"""Bit-packed XNOR-popcount kernels for binary neural networks; knows nothing of chains."""

@@ -1,0 +1,1 @@
+"""Models as bytes: encoding, distance, the zoo."""

@@ -1,0 +1,1 @@
+"""The block store, the mempool and the one door for blocks."""

@@ -1,0 +1,1 @@
+"""Data sets: manifests, readers, the embedded digits."""

@@ -1,0 +1,1 @@
+"""Founding, evolving and sealing candidates."""

@@ -1,0 +1,1 @@
+"""Peers over gRPC; protobuf types stop here."""
