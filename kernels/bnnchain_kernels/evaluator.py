@@ -58,7 +58,8 @@ class Samples:
         bits: UInt8Array = np.unpackbits(
             self.images[start:stop], axis=1, count=self.height * self.width * self.planes, bitorder="little"
         )
-        return bits.reshape(-1, self.height, self.width, self.planes)
+        images: UInt8Array = bits.reshape(-1, self.height, self.width, self.planes)
+        return images
 
     def validate_fits(self, architecture: Architecture) -> None:
         """Raise :class:`Invalid` ``bad-architecture`` where the network's input or classes differ from these."""

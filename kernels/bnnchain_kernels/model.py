@@ -32,6 +32,7 @@ MAX_SIDE = 256
 MAX_PLANES = 64
 MAX_LAYERS = 16
 MAX_CHANNELS = 4096
+MIN_CLASSES = 2
 MAX_CLASSES = 256
 MAX_FAN_IN = 1 << 20
 MAX_ABS_BIAS = 1 << 20
@@ -103,7 +104,7 @@ class Architecture:
         if not 1 <= len(self.layers) <= MAX_LAYERS:
             raise Invalid("bad-architecture", reason="layer count", layers=len(self.layers))
         last = self.layers[-1]
-        if not isinstance(last, Dense) or not 2 <= last.units <= MAX_CLASSES:
+        if not isinstance(last, Dense) or not MIN_CLASSES <= last.units <= MAX_CLASSES:
             raise Invalid("bad-architecture", reason="the last layer must be dense with 2 to 256 units")
         object.__setattr__(self, "geometry", self._place_layers())
 
