@@ -239,7 +239,7 @@ def _read_positions(reader: Reader, limit: int) -> list[int]:
 
 
 def _read_changes(reader: Reader, before: Int32Array) -> Int32Array:
-    after = before.copy()
+    after: Int32Array = before.copy()
     count = reader.varint()
     if count > len(before) or count > reader.remaining:
         raise Invalid("bad-encoding", reason="more entries than places", count=count)
