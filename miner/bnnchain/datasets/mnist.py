@@ -91,8 +91,8 @@ def is_original(content: bytes, file: IdxFile) -> bool:
 def _load(directory: Path, name: str, classes: int | None, *, licence: str, origin: str, pinned: bool) -> Dataset:
     missing = [file.stem for file in FILES if find_idx_file(directory, file) is None]
     if missing:
-        hint = f"; run: bnnchain dataset fetch {name}" if pinned else ""
-        raise Unavailable(f"data set {name}: {directory} has no {' and no '.join(missing)} (.gz or not){hint}")
+        hint = f"; run: bnnchain dataset fetch {name}" if pinned else " (.gz or not)"
+        raise Unavailable(f"data set {name}: {directory} lacks {', '.join(missing)}{hint}")
     pool_labels = parse_labels(*_read(directory, TRAIN_LABELS, pinned=pinned))
     classes = classes or max(MIN_CLASSES, int(pool_labels.max()) + 1)
     heldout_labels = parse_labels(*_read(directory, TEST_LABELS, pinned=pinned), classes)

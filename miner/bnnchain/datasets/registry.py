@@ -32,9 +32,8 @@ def load(name: str, data_dir: Path | None, cache_dir: Path) -> Dataset:
     if name == mnist.NAME:
         return mnist.load_mnist(data_dir or fetched_directory(name, cache_dir))
     if data_dir is None:
-        raise Unavailable(
-            f"no data set {name!r} is known ({', '.join(KNOWN_NAMES)}); give its IDX files with --data DIR"
-        )
+        known = " or ".join(KNOWN_NAMES)
+        raise Unavailable(f"data set {name!r} is not {known}; give its IDX files with --data DIR")
     return mnist.load_idx_directory(name, data_dir)
 
 
