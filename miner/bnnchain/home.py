@@ -48,14 +48,18 @@ class Home:
         """Answer whether ``bnnchain init`` has been here."""
         return self.spec_file.exists()
 
-    def create(self, spec: ChainSpec) -> None:
-        """Write the spec, and a new key where there is none; refuses to replace another chain's spec."""
+    def create_key(self) -> None:
+        """Write a new key where there is none."""
         self.path.mkdir(parents=True, exist_ok=True)
-        if self.is_initialised() and self.spec().genesis_id != spec.genesis_id:
-            raise Fault(f"{self.path} already belongs to the chain {self.spec().name}; choose another --home")
         if not self.key_file.exists():
             key = Ed25519PrivateKey.generate().private_bytes_raw()
             _write_new(self.key_file, key.hex().encode() + b"\n", mode=0o600)
+
+    def create(self, spec: ChainSpec) -> None:
+        """Write the spec, and a new key where there is none; refuses to replace another chain's spec."""
+        self.create_key()
+        if self.is_initialised() and self.spec().genesis_id != spec.genesis_id:
+            raise Fault(f"{self.path} already belongs to the chain {self.spec().name}; choose another --home")
         _write_new(self.spec_file, format_spec(spec).encode(), mode=0o644)
 
     def spec(self) -> ChainSpec:

@@ -24,7 +24,7 @@ BUSY_TIMEOUT_S = 10.0
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE blocks (
-    sequence INTEGER PRIMARY KEY,          -- order of arrival; of equal weights the first seen counts
+    sequence INTEGER PRIMARY KEY,          -- order of arrival: of equal weights the first seen counts
     id BLOB NOT NULL UNIQUE,
     height INTEGER NOT NULL,
     previous BLOB NOT NULL,
