@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -12,27 +9,21 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
+from bnnchain.cli.options import data_option, home_option, json_option, say, write_json
 from bnnchain.datasets import digits, mnist, registry
 from bnnchain.datasets.chunks import CHUNK_BYTES, chunk_count
 from bnnchain.datasets.fetch import MNIST_MIRRORS, fetch
-from bnnchain_kernels.errors import Fault, Unavailable
+from bnnchain_kernels.errors import Unavailable
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from bnnchain.datasets.dataset import Dataset
+    from bnnchain.home import Home
     from bnnchain_kernels.evaluator import Samples
 
 DATASETS_DIRECTORY = "datasets"
 FIELD_WIDTH = 18
-
-_home_option = click.option(
-    "--home",
-    type=click.Path(file_okay=False, path_type=Path),
-    envvar="BNNCHAIN_HOME",
-    default=Path("~/.bnnchain"),
-    callback=lambda _context, _option, value: value.expanduser(),
-    help="Where state lives (BNNCHAIN_HOME; default ~/.bnnchain).",
-)
-_json_option = click.option("--json", "json_file", metavar="FILE", help="Write JSON to FILE, - is stdout.")
 
 
 @click.group("dataset")
@@ -41,45 +32,41 @@ def dataset() -> None:
 
 
 @dataset.command("list")
-@_home_option
-@_json_option
-def list_datasets(home: Path, json_file: str | None) -> None:
+@home_option
+@json_option
+def list_datasets(home: Home, json_file: str | None) -> None:
     """List the known data sets and whether they are here."""
     rows = [{"name": name, "state": _state(name, home)} for name in registry.KNOWN_NAMES]
-    if json_file is not None:
-        _write_json({"datasets": rows}, json_file)
-        return
+    write_json(json_file, {"datasets": rows})
     for row in rows:
-        click.echo(f"{row['name']:<{FIELD_WIDTH}} {row['state']}")
+        say(json_file)(f"{row['name']:<{FIELD_WIDTH}} {row['state']}")
 
 
 @dataset.command("show")
 @click.argument("name")
-@_home_option
-@click.option("--data", "data_dir", type=click.Path(path_type=Path), help="Read the IDX files in this directory.")
-@_json_option
-def show_dataset(name: str, home: Path, data_dir: Path | None, json_file: str | None) -> None:
+@home_option
+@data_option
+@json_option
+def show_dataset(name: str, home: Home, data_dir: Path | None, json_file: str | None) -> None:
     """Show the manifest, id, sizes and classes of data set NAME."""
-    description = _describe(registry.load(name, data_dir, home / DATASETS_DIRECTORY))
-    if json_file is not None:
-        _write_json(description, json_file)
-        return
+    description = _describe(registry.load(name, data_dir, home.path / DATASETS_DIRECTORY))
+    write_json(json_file, description)
     for field, value in description.items():
-        click.echo(f"{field:<{FIELD_WIDTH}} {' '.join(map(str, value)) if isinstance(value, list) else value}")
+        say(json_file)(f"{field:<{FIELD_WIDTH}} {' '.join(map(str, value)) if isinstance(value, list) else value}")
 
 
 @dataset.command("fetch")
 @click.argument("name")
-@_home_option
+@home_option
 @click.option("--mirror", "mirrors", multiple=True, metavar="URL", help="Fetch from here instead; may be repeated.")
-def fetch_dataset(name: str, home: Path, mirrors: tuple[str, ...]) -> None:
+def fetch_dataset(name: str, home: Home, mirrors: tuple[str, ...]) -> None:
     """Download data set NAME from its mirrors and check it; a download that broke off is resumed."""
     if name == digits.NAME:
         click.echo(f"{name} is embedded, there is nothing to fetch")
         return
     if name != mnist.NAME:
         raise Unavailable(f"no mirror of a data set {name!r} is known; give its IDX files with --data DIR instead")
-    directory = registry.fetched_directory(name, home / DATASETS_DIRECTORY)
+    directory = registry.fetched_directory(name, home.path / DATASETS_DIRECTORY)
     _fetch_with_bar(mirrors or MNIST_MIRRORS, directory)
     manifest = mnist.load_mnist(directory).manifest
     click.echo(f"{name} is in {directory}, id {manifest.dataset_id.hex()}")
@@ -97,10 +84,10 @@ def _fetch_with_bar(mirrors: tuple[str, ...], directory: Path) -> None:
         )
 
 
-def _state(name: str, home: Path) -> str:
+def _state(name: str, home: Home) -> str:
     if name == digits.NAME:
         return "embedded"
-    directory = registry.fetched_directory(name, home / DATASETS_DIRECTORY)
+    directory = registry.fetched_directory(name, home.path / DATASETS_DIRECTORY)
     here = all(mnist.find_idx_file(directory, file) for file in mnist.FILES)
     return f"in {directory}" if here else f"not here; run: bnnchain dataset fetch {name}"
 
@@ -133,14 +120,3 @@ def _describe(loaded: Dataset) -> dict[str, object]:
 def _per_class(samples: Samples) -> list[int]:
     counts: list[int] = np.bincount(samples.labels, minlength=samples.classes).tolist()
     return counts
-
-
-def _write_json(value: object, target: str) -> None:
-    text = json.dumps(value, indent=2) + "\n"
-    if target == "-":
-        sys.stdout.write(text)
-        return
-    try:
-        Path(target).write_text(text)
-    except OSError as error:
-        raise Fault(f"cannot write {target}: {error.strerror}") from error
