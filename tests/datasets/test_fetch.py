@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import random
 import socket
+import struct
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -42,6 +43,8 @@ class Mirror:
     sends_length: bool = True
     cut_after: list[int] = field(default_factory=list)
     """Bytes after which a response is cut, one entry a request, then no more cuts."""
+    resets: bool = False
+    """A cut resets the connection instead of closing it."""
     ranges: list[str | None] = field(default_factory=list)
 
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
@@ -65,7 +68,13 @@ class Mirror:
         if self.sends_length:
             handler.send_header("Content-Length", str(len(body)))
         handler.end_headers()
-        handler.wfile.write(body[: self.cut_after.pop(0)] if self.cut_after else body)
+        if not self.cut_after:
+            handler.wfile.write(body)
+            return
+        handler.wfile.write(body[: self.cut_after.pop(0)])
+        if self.resets:
+            handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            handler.connection.close()
 
 
 @pytest.fixture
@@ -149,7 +158,7 @@ def test_a_broken_off_download_is_resumed(tmp_path: Path, mirrors: tuple[Mirror,
 
 def test_a_complete_part_is_only_renamed(tmp_path: Path, mirrors: tuple[Mirror, Mirror]) -> None:
     (tmp_path / f"{NAME}.part").write_bytes(GZIP)
-    assert run(tmp_path, mirrors[0]) == []
+    assert run(tmp_path, mirrors[0]) == [(NAME, len(GZIP), len(GZIP))]
     assert is_complete(tmp_path)
 
 
@@ -184,6 +193,14 @@ def test_a_cut_connection_is_taken_up_where_it_stopped(tmp_path: Path, mirrors: 
     run(tmp_path, mirrors[0])
     assert is_complete(tmp_path)
     assert mirrors[0].ranges == [None, "bytes=100000-", "bytes=150000-"]
+
+
+def test_a_reset_connection_is_taken_up_too(tmp_path: Path, mirrors: tuple[Mirror, Mirror]) -> None:
+    mirrors[0].cut_after = [100_000]
+    mirrors[0].resets = True
+    run(tmp_path, mirrors[0], mirrors[0])
+    assert is_complete(tmp_path)
+    assert len(mirrors[0].ranges) == 2
 
 
 def test_endless_cuts_stop_and_the_next_call_goes_on(tmp_path: Path, mirrors: tuple[Mirror, Mirror]) -> None:
@@ -262,7 +279,7 @@ def test_oversized_content_is_refused_early(
 
 def test_no_length_is_no_obstacle(tmp_path: Path, mirrors: tuple[Mirror, Mirror]) -> None:
     mirrors[0].sends_length = False
-    assert run(tmp_path, mirrors[0])[-1] == (NAME, len(GZIP), None)
+    assert run(tmp_path, mirrors[0])[-2:] == [(NAME, len(GZIP), None), (NAME, len(GZIP), len(GZIP))]
     assert is_complete(tmp_path)
 
 

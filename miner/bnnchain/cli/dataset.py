@@ -75,12 +75,12 @@ def fetch_dataset(name: str, home: Home, mirrors: tuple[str, ...]) -> None:
 def _fetch_with_bar(mirrors: tuple[str, ...], directory: Path) -> None:
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
-        tasks = {f"{file.stem}.gz": bar.add_task(f"{file.stem}.gz", total=None) for file in mnist.FILES}
+        tasks = {f"{file.stem}.gz": bar.add_task(f"{file.stem}.gz", total=None, visible=False) for file in mnist.FILES}
         fetch(
             mnist.FILES,
             mirrors,
             directory,
-            lambda name, received, total: bar.update(tasks[name], completed=received, total=total),
+            lambda name, received, total: bar.update(tasks[name], completed=received, total=total, visible=True),
         )
 
 

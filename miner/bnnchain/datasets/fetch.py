@@ -88,6 +88,7 @@ def _fetch_file(file: IdxFile, mirrors: Sequence[str], directory: Path, progress
             continue
         part_path.replace(path)
         _sync_directory(directory)
+        progress(name, path.stat().st_size, path.stat().st_size)
         return
     raise Unavailable(f"no mirror delivered {name} ({'; '.join(faults)}); run the command again to resume")
 
