@@ -34,7 +34,7 @@ MIN_BATCHES_PER_EPOCH = 20
 """A small pool is cut into smaller batches, so that an epoch still makes this many steps."""
 CHECKS_PER_EPOCH = 4
 """Exact counts of the integer model in each epoch."""
-LEARNING_RATE = 3e-3
+LEARNING_RATE = 1e-2
 MOMENTUM = np.float32(0.9)
 """Of the moving mean and variance; slower ones lag behind binary weights and make accuracy swing wildly."""
 GRADIENT_WINDOW = 1
