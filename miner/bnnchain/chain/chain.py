@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING
 
 from bnnchain.chain.validator import Validator
 from bnnchain.consensus.codec import decode_block
-from bnnchain.consensus.errors import Unavailable
+from bnnchain.consensus.errors import Fault, Invalid, Unavailable
 from bnnchain.consensus.fork_choice import is_better
 from bnnchain.consensus.header import block_id as header_id
 from bnnchain.consensus.types import BlockId, DatasetId, Height
 from bnnchain.datasets.dataset import dataset_from_payloads
-from bnnchain.datasets.payload import decode_payload
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -56,7 +55,7 @@ class Chain:
         self.spec = store.spec
         self.validator = Validator(evaluator_factory)
         self.now = now
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._states: OrderedDict[BlockId, ChainState] = OrderedDict()
         self._genesis = self.spec.genesis_state()
         self._load_dataset(DatasetId(self.spec.dataset.dataset_id))
@@ -81,7 +80,7 @@ class Chain:
             parent = self.state_at(block.header.previous_hash)
             judged = self.validator.judge(parent, raw, self.now())
             is_head = is_better(judged.state, self._head)
-            branch = [*self._branch(block.header.previous_hash), identity] if is_head else []
+            branch = [*self._branch(parent.head, parent.height), identity] if is_head else []
             reorg_depth = max(0, self._head.height - (judged.state.height - len(branch))) if is_head else 0
             self.store.commit(identity, judged.state.height, block.header.previous_hash, raw, branch)
             self._remember(judged.state)
@@ -91,19 +90,26 @@ class Chain:
 
     def state_at(self, block_id: BlockId) -> ChainState:
         """Return the state after a stored block; raises :class:`Unavailable` where the block is not known."""
-        if block_id == self.spec.genesis_id:
-            return self._genesis
-        state = self._states.get(block_id)
-        if state is None:
+        for kept in (self._head, self._genesis):
+            if block_id == kept.head:
+                return kept
+        with self._lock:
+            if block_id in self._states:
+                self._states.move_to_end(block_id)
+                return self._states[block_id]
             if not self.store.has_block(block_id):
                 raise Unavailable(f"unknown parent {block_id.hex()[:16]}")
-            state = self._replay_to(block_id)
-        return state
+            return self._replay_to(block_id)
 
     def add_dataset(self, dataset_id: DatasetId, payload: bytes) -> None:
-        """Store a data set's pool payload and use it; raises :class:`Invalid` where it is not what its id says."""
-        manifest = self._head.datasets[dataset_id].manifest
-        pool = dataset_from_payloads(manifest, payload).pool
+        """Store a data set's pool payload and use it; raises :class:`Invalid` where it is not what its id says.
+
+        :class:`Unavailable` where the chain has no such data set.
+        """
+        entry = self._head.datasets.get(dataset_id)
+        if entry is None:
+            raise Unavailable(f"unknown data set {dataset_id.hex()[:16]}")
+        pool = dataset_from_payloads(entry.manifest, payload).pool
         self.store.put_dataset(dataset_id, payload)
         self.validator.add_dataset(dataset_id, pool)
 
@@ -133,34 +139,41 @@ class Chain:
                 return height
         return Height(0)
 
-    def _branch(self, block_id: BlockId) -> list[BlockId]:
-        """Return the ids from the first block that is not active up to ``block_id``."""
+    def _branch(self, block_id: BlockId, height: int) -> list[BlockId]:
+        """Return the ids from the first block that is not active up to ``block_id``, which has that height."""
         branch: list[BlockId] = []
-        height = int(self.state_at(block_id).height)
         while self.store.active_id(height) != block_id:
             branch.append(block_id)
-            previous = self.store.previous(block_id)
-            if previous is None:
-                raise Unavailable(f"unknown parent {block_id.hex()[:16]}")
-            block_id, height = previous, height - 1
+            block_id, height = self._previous(block_id), height - 1
         return branch[::-1]
 
     def _replay_to(self, block_id: BlockId) -> ChainState:
         path: list[BlockId] = []
         while block_id != self.spec.genesis_id and block_id not in self._states:
             path.append(block_id)
-            previous = self.store.previous(block_id)
-            if previous is None:
-                raise Unavailable(f"unknown block {block_id.hex()[:16]}")
-            block_id = previous
+            block_id = self._previous(block_id)
         state = self._states.get(block_id, self._genesis)
         for identity in reversed(path):
-            raw = self.store.block(identity)
-            if raw is None:
-                raise Unavailable(f"unknown block {identity.hex()[:16]}")
-            state = self.validator.replay(state, raw)
+            state = self._replay(state, identity)
             self._remember(state)
         return state
+
+    def _replay(self, state: ChainState, block_id: BlockId) -> ChainState:
+        # What is stored was judged before it was stored: where it breaks a rule now, the disk is at fault, not a peer.
+        raw = self.store.block(block_id)
+        try:
+            after = self.validator.replay(state, raw or b"")
+        except Invalid as error:
+            raise Fault(f"the store is damaged: block {block_id.hex()[:16]} breaks a rule: {error}") from error
+        if after.head != block_id:
+            raise Fault(f"the store is damaged: block {block_id.hex()[:16]} holds another block")
+        return after
+
+    def _previous(self, block_id: BlockId) -> BlockId:
+        previous = self.store.previous(block_id)
+        if previous is None:
+            raise Fault(f"the store is damaged: block {block_id.hex()[:16]} is missing")
+        return previous
 
     def _remember(self, state: ChainState) -> None:
         self._states[state.head] = state
@@ -169,5 +182,10 @@ class Chain:
 
     def _load_dataset(self, dataset_id: DatasetId) -> None:
         payload = self.store.dataset(dataset_id)
-        if payload is not None:
-            self.validator.add_dataset(dataset_id, decode_payload(self.spec.dataset, payload))
+        if payload is None:
+            return
+        try:
+            pool = dataset_from_payloads(self.spec.dataset, payload).pool
+        except Invalid as error:
+            raise Fault(f"the store is damaged: {error}") from error
+        self.validator.add_dataset(dataset_id, pool)

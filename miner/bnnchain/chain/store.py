@@ -10,7 +10,7 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from bnnchain.consensus.errors import Fault
+from bnnchain.consensus.errors import Fault, Invalid
 from bnnchain.consensus.spec import ChainSpec, decode_spec, encode_spec
 from bnnchain.consensus.types import BlockId, DatasetId, Height
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 BUSY_TIMEOUT_S = 10.0
 
+_PRAGMAS = ("PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", "PRAGMA foreign_keys = ON")
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE blocks (
@@ -44,13 +45,12 @@ class Store:
     def __init__(self, path: Path, spec: ChainSpec | None = None) -> None:
         """Open the store at ``path``; a new one is made for ``spec``, an existing one must be of the same chain."""
         self._lock = threading.RLock()
+        if spec is None and not path.exists():
+            raise Fault(f"there is no store at {path}; run `bnnchain init` first")
         try:
             self._database = sqlite3.connect(
                 path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
             )
-            self._database.execute("PRAGMA journal_mode = WAL")
-            self._database.execute("PRAGMA synchronous = FULL")
-            self._database.execute("PRAGMA foreign_keys = ON")
         except sqlite3.Error as error:
             raise Fault(f"cannot open the store {path}: {error}") from error
         try:
@@ -60,6 +60,9 @@ class Store:
             raise
 
     def _open(self, path: Path, spec: ChainSpec | None) -> ChainSpec:
+        with self._reading() as database:
+            for pragma in _PRAGMAS:
+                database.execute(pragma)
         with self._transaction() as database:
             if database.execute("PRAGMA user_version").fetchone() == (0,):
                 if spec is None:
@@ -71,7 +74,11 @@ class Store:
                 return spec
             if database.execute("PRAGMA user_version").fetchone() != (SCHEMA_VERSION,):
                 raise Fault(f"{path} has a schema this version does not know")
-            stored = decode_spec(database.execute("SELECT value FROM meta WHERE key = 'spec'").fetchone()[0])
+            row = database.execute("SELECT value FROM meta WHERE key = 'spec'").fetchone()
+        try:
+            stored = decode_spec(row[0] if row else b"")
+        except Invalid as error:
+            raise Fault(f"{path} is damaged: its chain spec breaks a rule: {error}") from error
         if spec is not None and spec.genesis_id != stored.genesis_id:
             raise Fault(f"{path} belongs to another chain ({stored.name}, genesis {stored.genesis_id.hex()[:16]})")
         return stored

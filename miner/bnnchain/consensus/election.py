@@ -75,6 +75,6 @@ def is_open(family: FamilyState, state: ChainState, params: Params) -> bool:
 
     It closes at ``max_family_generations``, or when ``family_patience`` blocks have passed since its last model.
     """
-    if not family.is_open or family.generation >= params.max_family_generations:
+    if family.generation >= params.max_family_generations:
         return False
     return state.height - family.latest.height < params.family_patience

@@ -29,19 +29,20 @@ def new_family(family_id: int, dataset_id: DatasetId, founder: ModelRecord, offs
         join_offset=offset,
         last_gain=0,
         novelty=None,
-        is_open=True,
     )
 
 
 def with_founder(family: FamilyState, founder: ModelRecord) -> FamilyState:
     """Return the family with one more founding model."""
-    best = founder if founder.correct >= family.best.correct else family.best
+    is_best = founder.correct >= family.best.correct
     return replace(
         family,
         founders=(*family.founders, founder),
-        best=best,
+        best=founder if is_best else family.best,
         latest=founder,
         model_count=family.model_count + 1,
+        # Where a schedule raises min_population on an evolved family: an epoch speaks of one parent's line only.
+        novelty=None if is_best else family.novelty,
     )
 
 

@@ -139,7 +139,8 @@ def apply(state: ChainState, checked: CheckedBlock) -> ChainState:
     reward = Coinbase(
         Height(header.height + params.coinbase_maturity_blocks), header.miner, Amount(subsidy + checked.fees)
     )
-    ledger, waiting = pay_mature(checked.ledger, (*state.coinbases, reward), header.height)
+    # This ledger judges the next block, which may already spend what matures at its height.
+    ledger, waiting = pay_mature(checked.ledger, (*state.coinbases, reward), Height(header.height + 1))
     return replace(
         state,
         head=checked.checked_header.block_id,

@@ -168,7 +168,6 @@ class FamilyState:
     """Samples gained by the last EVOLVE block, 0 before the first."""
     novelty: Novelty | None
     """None until the first EVOLVE block."""
-    is_open: bool
 
 
 @dataclass(frozen=True, slots=True)
