@@ -15,6 +15,7 @@ CODES: dict[str, str] = {
     "bad-block-size": "the block is larger than the chain allows",
     "bad-manifest": "a data set manifest breaks its bounds",
     "bad-chunk": "a data set chunk does not match its manifest",
+    "bad-samples": "a data set's samples are not what its manifest says",
     "bad-spec": "a chain spec breaks its bounds",
     # header
     "bad-version": "header version is not 1",
@@ -60,4 +61,5 @@ CODES: dict[str, str] = {
     "bad-tx-nonce": "nonce is not the sender's next one (a replay, a double spend, or a gap)",
     "bad-tx-balance": "the sender cannot pay amount and fee",
     "bad-tx-expired": "the expiry height has passed",
+    "mempool-full": "this node holds no more waiting transactions; another may",
 }
