@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -23,9 +23,10 @@ from bnnchain.chain.chain import Chain
 from bnnchain.chain.store import Store
 from bnnchain.chain.validator import Validator
 from bnnchain.consensus import lottery
-from bnnchain.consensus.codec import decode_block, encode_block
+from bnnchain.consensus.codec import encode_block
 from bnnchain.consensus.difficulty import next_target
 from bnnchain.consensus.election import Place, election_order
+from bnnchain.consensus.errors import Invalid
 from bnnchain.consensus.header import core_hash, sign_header, transactions_root
 from bnnchain.consensus.learning import required_flips, required_gain
 from bnnchain.consensus.lineage import novel_flips
@@ -57,8 +58,10 @@ from bnnchain_kernels.model import Architecture, Conv3x3, Dense, Model, build_mo
 from bnnchain_kernels.reference import ReferenceEvaluator
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
+
+Value = TypeVar("Value")
 
 SIDE, CLASSES = 6, 4
 POOL_SIZE, HELDOUT_SIZE = 700, 60
@@ -421,6 +424,9 @@ def _ticket_model(state: ChainState, header: Header) -> Model:
     return state.spec.model
 
 
-def reopened(raw: bytes) -> Block:
-    """Return the block of sealed bytes."""
-    return decode_block(raw)
+def outcome(call: Callable[[], Value]) -> Value | str:
+    """Return what ``call`` returns, or the code with which it refuses."""
+    try:
+        return call()
+    except Invalid as error:
+        return error.code
