@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 MAX_SEARCH_THREADS = 64
 REPORT_INTERVAL_S = 0.25
-OPERATOR_SHARES = {FewFlips.name: 0.96, Mutation.name: 0.02, Crossover.name: 0.02}
-"""How often each operator is asked: blind mutants and founders' crossings rarely gain, few flips from the best do."""
+MUTATION_SHARE = CROSSOVER_SHARE = 0.02
+"""How often these are asked, few-flip steps the rest: blind mutants and crossings rarely gain at a small difference."""
 PATIENCE_CANDIDATES = 400
 """Candidates without progress before the search steps down from a local optimum."""
 FIRST_SLACK_SHARE, LAST_SLACK_SHARE = 0.0002, 0.01
@@ -141,18 +141,17 @@ class Search:
         self._request = request
         self._rng = np.random.default_rng(request.seed)
         self._racer = Racer(evaluator, request.pool_size)
-        self._max_flips = request.max_flips or max(request.min_flips, request.parent.architecture.weight_count // 4)
+        quarter = request.parent.architecture.weight_count // 4
+        self._max_flips = max(1, request.min_flips, quarter) if request.max_flips is None else request.max_flips
         self._parent_weights = flat_weights(request.parent)
         self._parent = self._state(request.parent, self._parent_weights, self._racer.count(request.parent))
         self._best = self._current = self._parent
-        self._mates: deque[BoolArray] = deque(
-            (flat_weights(model) for model in request.population), maxlen=request.population_size
-        )
-        self._operators: dict[str, Operator] = {
-            FewFlips.name: FewFlips(),
-            Mutation.name: Mutation(request.population_mutate_percent, request.mutate_probability),
-            Crossover.name: Crossover(request.population_cross_percent),
-        }
+        # The population: the model in hand, the family's members, and what this search counted last.
+        self._family = [flat_weights(model) for model in request.population[1 - request.population_size :]]
+        self._recent: deque[BoolArray] = deque(maxlen=max(1, request.population_size - 1 - len(self._family)))
+        self._few_flips = FewFlips()
+        self._mutation = Mutation(request.population_mutate_percent, request.mutate_probability)
+        self._crossover = Crossover(request.population_cross_percent)
         self._retries: deque[Move] = deque(maxlen=MAX_SEARCH_THREADS)
         self._situation = self._look()
         self._slack, self._next_slack = 0, self._first_slack
@@ -215,13 +214,22 @@ class Search:
             if self._retries:
                 move = self._retries.popleft()
             else:
-                name = self._rng.choice(list(OPERATOR_SHARES), p=list(OPERATOR_SHARES.values()))
-                move = self._operators[name].propose(self._situation, self._rng)
-            if len(move.flips) == 0 and not move.steps:
+                move = self._draw_operator().propose(self._situation, self._rng)
+            flips = self._current.flips + len(move.flips) - 2 * self._flips_undone(move)
+            if flips > self._max_flips or (len(move.flips) == 0 and not move.steps):
                 continue
             first_block = int(self._rng.integers(0, self._racer.block_count))
             model = apply_move(self._current.model, move)
             return _Candidate(self._current, move, model, self._floor(), first_block)
+
+    def _draw_operator(self) -> Operator:
+        draw = self._rng.random()
+        if draw < MUTATION_SHARE:
+            return self._mutation
+        return self._crossover if draw < MUTATION_SHARE + CROSSOVER_SHARE else self._few_flips
+
+    def _flips_undone(self, move: Move) -> int:
+        return int(np.count_nonzero(self._current.weights[move.flips] != self._parent_weights[move.flips]))
 
     def _floor(self) -> int:
         """Return the change in right labels that a candidate needs to be of use."""
@@ -240,7 +248,7 @@ class Search:
             if self._is_acceptable(child):
                 self._accept(child)
             else:
-                self._mates.append(weights)
+                self._recent.append(weights)
                 if candidate.base is not self._current and child.correct > candidate.base.correct:
                     # It beat a model that another race has replaced meanwhile: try its move on the new one.
                     self._retries.append(candidate.move)
@@ -248,7 +256,7 @@ class Search:
             self._step_down()
 
     def _is_acceptable(self, child: _State) -> bool:
-        if child.flips > self._max_flips:
+        if child.flips > self._max_flips:  # possible where another race has moved the base meanwhile
             return False
         if child.correct != self._current.correct:
             return child.correct > self._current.correct - self._slack
@@ -259,7 +267,7 @@ class Search:
 
     def _accept(self, child: _State) -> None:
         self._accepted += 1
-        self._mates.append(self._current.weights)
+        self._recent.append(self._current.weights)
         self._current, self._slack = child, 0
         if child.correct >= self._best.correct:
             if child.correct > self._best.correct:
@@ -287,7 +295,7 @@ class Search:
             eligible = state.weights == self._parent_weights
             if self._request.novel is not None:
                 eligible &= self._request.novel
-        return Situation(state.model, state.weights, self._mates, np.flatnonzero(eligible))
+        return Situation(state.model, state.weights, [*self._family, *self._recent], np.flatnonzero(eligible))
 
     def _state(self, model: Model, weights: BoolArray, counts: Int32Array) -> _State:
         flipped = weights != self._parent_weights
@@ -324,7 +332,7 @@ class Search:
 
 def _validate(request: EvolveRequest) -> None:
     weight_count = request.parent.architecture.weight_count
-    if request.pool_size < 1 or not 0 <= request.gain <= request.pool_size:
+    if request.pool_size < 1 or not 1 <= request.gain <= request.pool_size:
         raise Invalid("bad-search", pool_size=request.pool_size, gain=request.gain)
     novel_count = weight_count
     if request.novel is not None:
@@ -333,9 +341,9 @@ def _validate(request: EvolveRequest) -> None:
         novel_count = int(np.count_nonzero(request.novel))
     if not 0 <= request.min_flips <= novel_count:
         raise Invalid("bad-search", min_flips=request.min_flips, novel=novel_count)
-    if request.max_flips is not None and request.max_flips < request.min_flips:
+    if request.max_flips is not None and request.max_flips < max(1, request.min_flips):
         raise Invalid("bad-search", min_flips=request.min_flips, max_flips=request.max_flips)
-    if request.seed < 0 or request.max_candidates < 1 or request.population_size < 1:
+    if request.seed < 0 or request.max_candidates < 1 or request.population_size < 2:  # noqa: PLR2004  (a pair)
         raise Invalid("bad-search", reason="seed, budget or population size out of range")
     if any(model.architecture != request.parent.architecture for model in request.population):
         raise Invalid("bad-search", reason="population of another shape")
