@@ -202,11 +202,12 @@ def test_stepping_down_leaves_a_local_optimum(monkeypatch: pytest.MonkeyPatch) -
     assert 0 in after_low
 
 
-def test_mates_of_the_family_are_crossed_in() -> None:
+def test_mates_of_the_family_are_crossed_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evolve_module, "CROSSOVER_SHARE", 0.5)
     parent, samples = toy_problem(12)
     teacher = toy_problem(12, wrong=0)[0]
     gain = POOL_SIZE - count_correct(ReferenceEvaluator(samples), parent, POOL_SIZE) - 40
-    options = {"seed": 1, "population_size": 2, "population_cross_percent": 100, "max_candidates": 600}
+    options = {"seed": 1, "population_size": 2, "population_cross_percent": 100, "max_candidates": 100}
     alone = EvolveRequest(parent, POOL_SIZE, gain, 3, **options)
     assert evolve(alone, ReferenceEvaluator(samples)) is None
     request = EvolveRequest(parent, POOL_SIZE, gain, 3, population=(teacher,), **options)
