@@ -79,10 +79,19 @@ def _load(name: str) -> EvaluatorFactory:
     if name == "numba":
         return _load_numba()
     if name == "c":
-        raise Unavailable("kernel backend c is not built")
+        return _load_native()
     if name in BACKENDS:
         raise Unavailable(f"kernel backend {name} needs the overlay's driver")
     raise Unavailable(f"no kernel backend is called {name!r}; there are {', '.join(BACKENDS)}")
+
+
+def _load_native() -> EvaluatorFactory:
+    try:
+        from bnnchain_kernels.native import NativeEvaluator, choose_isa
+    except ImportError as error:
+        raise Unavailable(f"kernel backend c cannot be imported: {error}") from error
+    log.info("instruction set of the C kernel: %s", choose_isa())
+    return NativeEvaluator
 
 
 def _load_numba() -> EvaluatorFactory:

@@ -37,7 +37,7 @@ class PreparedModel:
     """A model in a kernel's form.
 
     layers: the plan with the last layer's counter bits settled; parts: first words of the workspace's parts;
-    base: added to twice the last layer's count (with its odd bit) to give a logit.
+    base: added to twice the last layer's count (with its odd bit) to give a logit; handle: the kernel's own view.
     """
 
     model: Model
@@ -47,6 +47,7 @@ class PreparedModel:
     codes: UInt16Array
     inits: UInt64Array
     base: int
+    handle: object = None
 
 
 class SlicedEvaluator(ABC):
@@ -129,7 +130,11 @@ class SlicedEvaluator(ABC):
         # A logit is 2P - K + bias: the counter starts at half the bias, the odd bit waits beside it.
         self._write_starts(layers[-1], (offsets >> 1) + ((offsets & 1) << layers[-1, COUNTER_BITS]), inits)
         parts = np.array(plan.part_vectors[:-1], np.int64) * self._lanes
-        return PreparedModel(model, plan, layers, parts, codes, inits, lowest - fan_in)
+        return self._bind(PreparedModel(model, plan, layers, parts, codes, inits, lowest - fan_in))
+
+    def _bind(self, prepared: PreparedModel) -> PreparedModel:
+        """Return the prepared model with the kernel's own view of it, where a kernel wants one."""
+        return prepared
 
     def _workspace(self, prepared: PreparedModel) -> UInt64Array:
         """Return this thread's scratch memory, large enough for the model; it is kept for the next call."""
