@@ -8,29 +8,31 @@ its answer breaks a rule; :class:`Unavailable` where it cannot be reached, has n
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, TypeVar, final
+from typing import TYPE_CHECKING, final
 
 import grpc
 
 from bnnchain.consensus.codec import HEADER_BYTES, decode_header
 from bnnchain.consensus.errors import BnnchainError, Fault, Invalid, Unavailable
 from bnnchain.consensus.params import MAX_BLOCK_BYTES
+from bnnchain.consensus.types import Height, TransactionId
 from bnnchain.datasets.chunks import Chunk, decode_chunk
 from bnnchain.net import convert, limits
 from bnnchain.net.address import parse_address, validate_plain
-from bnnchain.net.messages import validate_same_chain
+from bnnchain.net.messages import NODE_ID_BYTES, Head, Identity, Outcome, Role, validate_same_chain
 from bnnchain.net.reads import MAX_RANGE_BLOCKS, MAX_RANGE_BYTES, MAX_RANGE_CHUNKS, MAX_RANGE_HEADERS
 from bnnchain.rpc.v1 import node_pb2 as pb
 from bnnchain.rpc.v1 import node_pb2_grpc
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncGenerator, Callable, Iterable
     from typing import Any
 
-    from bnnchain.consensus.types import BlockId, DatasetId, Header, PublicKey, TransactionId
+    from bnnchain.consensus.spec import ChainSpec
+    from bnnchain.consensus.types import BlockId, DatasetId, Header, PublicKey
     from bnnchain.net.messages import AccountStatus, Event, Hello, Status, TransactionStatus, Verdict
 
-Reply = TypeVar("Reply")
+OBSERVER = Identity(bytes(NODE_ID_BYTES), Role.OBSERVER)
 
 _OUR_FAULT = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION}
 _THEIR_FAULT = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA_LOSS}
@@ -38,18 +40,36 @@ _THEIR_FAULT = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCo
 
 @final
 class NodeClient:
-    """One connection to a node, made on the first call; used from one event loop.  Usable in ``async with``."""
+    """One connection to a node, made on the first call; used from one event loop.
 
-    def __init__(self, address: str, *, allow_plain: bool = False, timeout_s: float = limits.CALL_TIMEOUT_S) -> None:
+    In ``async with`` and with a ``spec``, it starts with an observer's handshake: a node of another chain is refused.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        spec: ChainSpec | None = None,
+        *,
+        allow_plain: bool = False,
+        timeout_s: float = limits.CALL_TIMEOUT_S,
+    ) -> None:
         """Raises :class:`Invalid` ``bad-address`` or ``insecure-address``."""
         target = parse_address(address)
         validate_plain(target, allow_plain=allow_plain)
         self.address = address
+        self._spec = spec
         self._timeout_s = timeout_s
         self._channel = grpc.aio.insecure_channel(str(target), options=limits.CLIENT_OPTIONS)
         self._stub = node_pb2_grpc.NodeStub(self._channel)
 
     async def __aenter__(self) -> NodeClient:
+        if self._spec is not None:
+            genesis = Head(self._spec.genesis_id, Height(0), 0)
+            try:
+                await self.handshake(OBSERVER.hello(self._spec, genesis))
+            except BaseException:
+                await self.close()
+                raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -74,9 +94,10 @@ class NodeClient:
         """Return the node's verdict on a transaction of a peer."""
         return convert.verdict_from_pb(await self._call(self._stub.AnnounceTransaction, pb.RawTransaction(raw=raw)))
 
-    async def submit_transaction(self, raw: bytes) -> Verdict:
-        """Return the node's verdict on a wallet's transaction, with its id."""
-        return convert.verdict_from_pb(await self._call(self._stub.SubmitTransaction, pb.RawTransaction(raw=raw)))
+    async def submit_transaction(self, raw: bytes) -> TransactionId:
+        """Hand a wallet's transaction in; return its id, or raise what the node's verdict says."""
+        reply = await self._call(self._stub.SubmitTransaction, pb.RawTransaction(raw=raw))
+        return TransactionId(_accepted_id(convert.verdict_from_pb(reply)))
 
     async def headers(
         self, locator: Iterable[BlockId] = (), *, start_height: int = 0, count: int = MAX_RANGE_HEADERS
@@ -119,7 +140,7 @@ class NodeClient:
         """Return an account as of the node's head."""
         return convert.account_from_pb(key, await self._call(self._stub.Account, pb.AccountRequest(key=key)))
 
-    async def watch(self) -> AsyncIterator[Event]:
+    async def watch(self) -> AsyncGenerator[Event, None]:
         """Yield the present head (``is_snapshot``) and the waiting transactions, then everything new.
 
         No deadline: keepalive finds out where the node is gone.  Close it (``contextlib.aclosing``) when done.
@@ -167,3 +188,13 @@ class NodeClient:
         if status == grpc.StatusCode.UNIMPLEMENTED:
             return Unavailable(f"{self.address} is not a bnnchain node of this version")
         return Unavailable(f"{self.address}: {details}")
+
+
+def _accepted_id(verdict: Verdict) -> bytes:
+    if verdict.outcome == Outcome.INVALID:
+        raise Invalid(verdict.code, reason=verdict.message)
+    if verdict.outcome == Outcome.UNAVAILABLE:
+        raise Unavailable(verdict.message)
+    if verdict.outcome == Outcome.FAULT:
+        raise Fault(verdict.message)
+    return verdict.item_id

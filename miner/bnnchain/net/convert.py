@@ -24,7 +24,6 @@ from bnnchain.net.messages import (
     AccountStatus,
     Event,
     Head,
-    HeldoutCount,
     Hello,
     NewHead,
     Outcome,
@@ -219,7 +218,6 @@ def event_to_pb(event: Event) -> pb.Event:
     """Return an event as a message."""
     if isinstance(event, TransactionAccepted):
         return pb.Event(transaction=pb.TransactionAccepted(raw=event.raw))
-    heldout = event.heldout or HeldoutCount(0, 0)
     return pb.Event(
         new_head=pb.NewHead(
             header=encode_header(event.header),
@@ -228,8 +226,6 @@ def event_to_pb(event: Event) -> pb.Event:
             verdict_us=event.verdict_us,
             size_bytes=event.size_bytes,
             is_snapshot=event.is_snapshot,
-            heldout_correct=heldout.correct,
-            heldout_total=heldout.total,
         )
     )
 
@@ -246,7 +242,6 @@ def event_from_pb(message: pb.Event) -> Event:
         raise Invalid("bad-message", field="event", kind=kind)
     new = message.new_head
     header = decode_header(_read_bytes("header", new.header, HEADER_BYTES))
-    has_heldout = 0 <= new.heldout_correct <= new.heldout_total > 0
     return NewHead(
         block_id=block_id(header),
         header=header,
@@ -255,7 +250,6 @@ def event_from_pb(message: pb.Event) -> Event:
         verdict_us=new.verdict_us,
         size_bytes=new.size_bytes,
         is_snapshot=new.is_snapshot,
-        heldout=HeldoutCount(new.heldout_correct, new.heldout_total) if has_heldout else None,
     )
 
 

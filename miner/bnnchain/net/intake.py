@@ -15,7 +15,8 @@ from bnnchain.consensus.codec import decode_transaction
 from bnnchain.consensus.errors import BnnchainError, Fault, Unavailable
 from bnnchain.consensus.transactions import transaction_id
 from bnnchain.net.events import Events
-from bnnchain.net.messages import Event, Head, HeldoutCount, NewHead, TransactionAccepted
+from bnnchain.net.messages import Event, Head, NewHead, TransactionAccepted
+from bnnchain.net.reads import ChainReads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -37,19 +38,13 @@ Result = TypeVar("Result")
 
 
 class Intake:
-    """Takes blocks and transactions in and publishes what is new.
+    """Takes blocks and transactions in and publishes what is new."""
 
-    count_heldout: what a new head's model labels right on held-out samples, or None; runs in the importing thread,
-        after the block is committed.
-    """
-
-    def __init__(
-        self, chain: Chain, mempool: Mempool, count_heldout: Callable[[Block], HeldoutCount | None] | None = None
-    ) -> None:
+    def __init__(self, chain: Chain, mempool: Mempool) -> None:
         self.chain = chain
         self.mempool = mempool
+        self.reads = ChainReads(chain, mempool)
         self.events = Events()
-        self._count_heldout = count_heldout
         self._importer = ThreadPoolExecutor(1, "import")
         self._reader = ThreadPoolExecutor(READ_THREADS, "read")
         self._imports: set[asyncio.Task[Any]] = set()
@@ -142,7 +137,6 @@ class Intake:
             reorg_depth=reorg_depth,
             verdict_us=verdict_us,
             size_bytes=size_bytes,
-            heldout=self._count_heldout(block) if self._count_heldout else None,
         )
 
     async def _in_importer(self, function: Callable[..., Result], *arguments: object) -> Result:

@@ -76,8 +76,6 @@ class Identity:
 
     node_id: bytes
     role: Role
-    backend: str
-    """Name of the kernel that counts."""
     agent: str = f"bnnchain/{__version__}"
 
     def hello(self, spec: ChainSpec, head: Head) -> Hello:
@@ -130,6 +128,11 @@ class Status:
     missing_dataset_count: int
     family_count: int
 
+    @property
+    def height(self) -> Height:
+        """Height of the head."""
+        return self.head.height
+
 
 @dataclass(frozen=True, slots=True)
 class TransactionStatus:
@@ -156,14 +159,6 @@ class AccountStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class HeldoutCount:
-    """What a model labels right on held-out samples: shown, never part of a rule."""
-
-    correct: int
-    total: int
-
-
-@dataclass(frozen=True, slots=True)
 class NewHead:
     """The active chain has a new last block."""
 
@@ -177,7 +172,6 @@ class NewHead:
     size_bytes: int
     is_snapshot: bool = False
     """True for the head that was there when the watch began."""
-    heldout: HeldoutCount | None = None
 
 
 @dataclass(frozen=True, slots=True)

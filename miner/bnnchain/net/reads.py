@@ -109,6 +109,13 @@ class ChainReads:
         is_waiting = self._mempool.get(identity) is not None
         return TransactionStatus(TransactionState.WAITING if is_waiting else TransactionState.UNKNOWN)
 
+    def backend(self) -> str:
+        """Return the name of the kernel that counts, empty while there is no data set to count on."""
+        try:
+            return self._chain.validator.evaluator(next(iter(self._chain.head.datasets))).backend
+        except Unavailable:
+            return ""
+
     def waiting_transactions(self) -> list[TransactionAccepted]:
         """Return up to ``MAX_SNAPSHOT_TRANSACTIONS`` of the waiting transactions, each sender's in nonce order."""
         waiting = self._mempool.waiting()[:MAX_SNAPSHOT_TRANSACTIONS]

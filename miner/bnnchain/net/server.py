@@ -18,8 +18,8 @@ from bnnchain.consensus.header import block_id
 from bnnchain.consensus.types import DatasetId, PublicKey, TransactionId
 from bnnchain.net import convert, limits
 from bnnchain.net.health import Health
-from bnnchain.net.messages import NewHead, Outcome, Status, Verdict, validate_same_chain
-from bnnchain.net.reads import MAX_RANGE_BLOCKS, MAX_RANGE_HEADERS, ChainReads
+from bnnchain.net.messages import NODE_ID_BYTES, NewHead, Outcome, Status, Verdict, validate_same_chain
+from bnnchain.net.reads import MAX_RANGE_BLOCKS, MAX_RANGE_HEADERS
 from bnnchain.rpc.v1 import node_pb2 as pb
 from bnnchain.rpc.v1 import node_pb2_grpc
 
@@ -57,13 +57,13 @@ class NodeServer:
         self._identity = identity
         self._conduct = conduct
         self._surroundings = surroundings
-        self._reads = ChainReads(intake.chain, intake.mempool)
         self._health = Health()
         self._sessions: OrderedDict[str, bytes] = OrderedDict()
         """Connection to node id, as its Handshake said: a hint for whom to ask, never trusted."""
         self._judging: set[str] = set()
         self._range_streams = 0
-        self._watcher_count = 0
+        self._watching: list[bytes] = []
+        """Node id of each watcher, all zero for observers."""
         self._server: grpc.aio.Server | None = None
 
     async def start(self, address: Address) -> int:
@@ -89,6 +89,11 @@ class NodeServer:
             server, self._server = self._server, None
             await server.stop(limits.STOP_GRACE_S)
 
+    @property
+    def guests(self) -> set[bytes]:
+        """Node ids of the peers that dialled us and follow our chain."""
+        return set(self._watching) - {bytes(NODE_ID_BYTES)}
+
     def _servicer(self) -> SimpleNamespace:
         calls = {
             "Handshake": self._handshake,
@@ -103,7 +108,7 @@ class NodeServer:
         ranges = {"Headers": self._headers, "Blocks": self._blocks, "DatasetChunks": self._dataset_chunks}
         handlers: dict[str, Callable[..., Any]] = {name: self._call(method) for name, method in calls.items()}
         handlers |= {name: self._range(method) for name, method in ranges.items()}
-        return SimpleNamespace(**handlers, Watch=self._watching)
+        return SimpleNamespace(**handlers, Watch=self._watch_call)
 
     # How an answer or an error leaves.
 
@@ -208,7 +213,7 @@ class NodeServer:
             genesis_id=chain.spec.genesis_id,
             node_id=self._identity.node_id,
             role=self._identity.role,
-            backend=self._identity.backend,
+            backend=await self._intake.read(self._intake.reads.backend),
             head=self._intake.head,
             head_timestamp_s=chain.head.timestamp,
             peer_count=self._surroundings.peer_count(),
@@ -224,20 +229,20 @@ class NodeServer:
         self, request: pb.TransactionStatusRequest, _connection: str
     ) -> pb.TransactionStatusReply:
         identity = TransactionId(convert.read_id("id", request.id))
-        return convert.transaction_status_to_pb(await self._intake.read(self._reads.transaction, identity))
+        return convert.transaction_status_to_pb(await self._intake.read(self._intake.reads.transaction, identity))
 
     async def _account(self, request: pb.AccountRequest, _connection: str) -> pb.AccountReply:
         key = PublicKey(convert.read_id("key", request.key))
-        return convert.account_to_pb(await self._intake.read(self._reads.account, key))
+        return convert.account_to_pb(await self._intake.read(self._intake.reads.account, key))
 
     # Streams.
 
     async def _headers(self, request: pb.Range) -> list[pb.RawHeader]:
-        headers = await self._read_range(self._reads.headers, request, MAX_RANGE_HEADERS)
+        headers = await self._read_range(self._intake.reads.headers, request, MAX_RANGE_HEADERS)
         return [pb.RawHeader(raw=raw) for raw in headers]
 
     async def _blocks(self, request: pb.Range) -> list[pb.RawBlock]:
-        blocks = await self._read_range(self._reads.blocks, request, MAX_RANGE_BLOCKS)
+        blocks = await self._read_range(self._intake.reads.blocks, request, MAX_RANGE_BLOCKS)
         return [pb.RawBlock(raw=raw) for raw in blocks]
 
     async def _read_range(
@@ -249,23 +254,24 @@ class NodeServer:
 
     async def _dataset_chunks(self, request: pb.ChunkRange) -> list[pb.RawChunk]:
         dataset_id = DatasetId(convert.read_id("dataset_id", request.dataset_id))
-        chunks = await self._intake.read(self._reads.chunks, dataset_id, request.start, request.count)
+        chunks = await self._intake.read(self._intake.reads.chunks, dataset_id, request.start, request.count)
         return [pb.RawChunk(raw=raw) for raw in chunks]
 
-    async def _watching(self, _request: pb.WatchRequest, context: grpc.aio.ServicerContext) -> None:
+    async def _watch_call(self, _request: pb.WatchRequest, context: grpc.aio.ServicerContext) -> None:
         await _guarded(context, self._watch(context))
 
     async def _watch(self, context: grpc.aio.ServicerContext) -> None:
-        if self._watcher_count >= limits.MAX_WATCHERS:
+        if len(self._watching) >= limits.MAX_WATCHERS:
             raise Unavailable("too many watchers")
-        self._watcher_count += 1
+        node_id = self._sessions.get(context.peer(), bytes(NODE_ID_BYTES))
+        self._watching.append(node_id)
         try:
             async with self._intake.events.subscribe() as events:
                 await _write_all(context, [convert.event_to_pb(event) for event in await self._snapshot()])
                 async for event in events:
                     await _write_all(context, [convert.event_to_pb(event)])
         finally:
-            self._watcher_count -= 1
+            self._watching.remove(node_id)
 
     async def _snapshot(self) -> list[Event]:
         chain = self._intake.chain
@@ -274,7 +280,7 @@ class NodeServer:
         header = decode_header(raw[:HEADER_BYTES]) if raw else chain.spec.genesis_header
         size_bytes = len(raw) if raw else HEADER_BYTES
         new_head = NewHead(state.head, header, state.weight, 0, 0, size_bytes, is_snapshot=True)
-        return [new_head, *await self._intake.read(self._reads.waiting_transactions)]
+        return [new_head, *await self._intake.read(self._intake.reads.waiting_transactions)]
 
     # Conduct.
 
