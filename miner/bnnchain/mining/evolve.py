@@ -16,20 +16,21 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from bnnchain.bnn.encoding import flat_weights
-from bnnchain.mining.operators import Crossover, FewFlips, Move, Mutation, Operator, Situation, apply_move
+from bnnchain.mining.operators import Crossover, FewFlips, GuidedFlips, Move, Mutation, Operator, Situation, apply_move
 from bnnchain.mining.racing import Racer
 from bnnchain_kernels.errors import Invalid
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from bnnchain_kernels.evaluator import Evaluator
+    from bnnchain_kernels.evaluator import Evaluator, Samples
     from bnnchain_kernels.model import BoolArray, Int32Array, Model
 
 MAX_SEARCH_THREADS = 64
 REPORT_INTERVAL_S = 0.25
+GUIDED_SHARE = 0.7
 MUTATION_SHARE = CROSSOVER_SHARE = 0.02
-"""How often these are asked, few-flip steps the rest: blind mutants and crossings rarely gain at a small difference."""
+"""How often these are asked, blind few-flip steps the rest: mutants and crossings rarely gain at a small difference."""
 PATIENCE_CANDIDATES = 400
 """Candidates without progress before the search steps down from a local optimum."""
 FIRST_SLACK_SHARE, LAST_SLACK_SHARE = 0.0002, 0.01
@@ -40,6 +41,7 @@ FIRST_SLACK_SHARE, LAST_SLACK_SHARE = 0.0002, 0.01
 class EvolveRequest:
     """What a child must achieve, and how to search for it.
 
+    samples: the pool, to guide flips by gradients; None: all flips are blind.
     novel: ``bool[weight_count]``, the weights whose flip counts as novel; None: all.  population: further members of
     the family to cross with; those of another shape are of no use and refused.
     """
@@ -52,6 +54,7 @@ class EvolveRequest:
     """Weights in which the child must differ from its parent, and novel flips among them."""
     seed: int
     """Of all random choices; another seed is another search."""
+    samples: Samples | None = None
     novel: BoolArray | None = None
     population: tuple[Model, ...] = ()
     max_flips: int | None = None
@@ -150,6 +153,7 @@ class Search:
         self._family = [flat_weights(model) for model in request.population[1 - request.population_size :]]
         self._recent: deque[BoolArray] = deque(maxlen=max(1, request.population_size - 1 - len(self._family)))
         self._few_flips = FewFlips()
+        self._guided = None if request.samples is None else GuidedFlips(request.samples)
         self._mutation = Mutation(request.population_mutate_percent, request.mutate_probability)
         self._crossover = Crossover(request.population_cross_percent)
         self._retries: deque[Move] = deque(maxlen=MAX_SEARCH_THREADS)
@@ -226,7 +230,11 @@ class Search:
         draw = self._rng.random()
         if draw < MUTATION_SHARE:
             return self._mutation
-        return self._crossover if draw < MUTATION_SHARE + CROSSOVER_SHARE else self._few_flips
+        if draw < MUTATION_SHARE + CROSSOVER_SHARE:
+            return self._crossover
+        if self._guided is not None and draw < MUTATION_SHARE + CROSSOVER_SHARE + GUIDED_SHARE:
+            return self._guided
+        return self._few_flips
 
     def _flips_undone(self, move: Move) -> int:
         return int(np.count_nonzero(self._current.weights[move.flips] != self._parent_weights[move.flips]))
@@ -334,6 +342,10 @@ def _validate(request: EvolveRequest) -> None:
     weight_count = request.parent.architecture.weight_count
     if request.pool_size < 1 or not 1 <= request.gain <= request.pool_size:
         raise Invalid("bad-search", pool_size=request.pool_size, gain=request.gain)
+    if request.samples is not None:
+        request.samples.validate_fits(request.parent.architecture)
+        if len(request.samples) != request.pool_size:
+            raise Invalid("bad-search", pool_size=request.pool_size, samples=len(request.samples))
     novel_count = weight_count
     if request.novel is not None:
         if request.novel.dtype != np.bool_ or request.novel.shape != (weight_count,):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from bnnchain.bnn.encoding import apply_flips
+from bnnchain.mining.saliency import flip_saliency
 from bnnchain_kernels.errors import Invalid
 from bnnchain_kernels.model import Model
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bnnchain.bnn.encoding import FlipPositions
+    from bnnchain_kernels.evaluator import Samples
     from bnnchain_kernels.model import BoolArray
 
 PERCENT = 100
@@ -72,6 +74,38 @@ class FewFlips:
         if threshold_count and rng.random() < self.STEP_PROBABILITY:
             steps = ((int(rng.integers(0, threshold_count)), 1 if rng.random() < 0.5 else -1),)  # noqa: PLR2004
         return Move(np.unique(drawn), steps)
+
+
+class GuidedFlips:
+    """One to three flips among the weights that the straight-through gradient calls the most promising.
+
+    Measured on MNIST with cnn-4k, such a flip is worth about six random ones.  The gradient is taken on a new draw of
+    images every so many proposals, from the base of that moment.
+    """
+
+    name = "guided-flips"
+    PROMISING_SHARE = 0.2
+    """Of all weights; flips are drawn evenly among these, as the order within them says little."""
+    JUDGING_IMAGES = 1024
+    REFRESH_PROPOSALS = 256
+
+    def __init__(self, samples: Samples) -> None:
+        self._samples = samples
+        self._promising: FlipPositions = np.zeros(0, np.int64)
+        self._proposals = 0
+
+    def propose(self, situation: Situation, rng: np.random.Generator) -> Move:
+        """Return 1 to 3 flips of promising weights, less those that are not eligible."""
+        if self._proposals % self.REFRESH_PROPOSALS == 0:
+            count = min(self.JUDGING_IMAGES, len(self._samples))
+            images = rng.choice(len(self._samples), count, replace=False)
+            salient = flip_saliency(situation.base, self._samples, images)
+            kept = max(1, int(len(salient) * self.PROMISING_SHARE))
+            self._promising = np.argpartition(-salient, kept - 1)[:kept].astype(np.int64)
+        self._proposals += 1
+        count = int(rng.integers(1, FewFlips.MAX_FLIPS + 1))
+        drawn = np.unique(self._promising[rng.integers(0, len(self._promising), count)])
+        return Move(drawn[np.isin(drawn, situation.eligible)])
 
 
 class Mutation:
