@@ -14,10 +14,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from bnnchain.bnn.encoding import decode_model, encode_model
 from bnnchain.consensus.errors import Fault, Invalid, Unavailable
 from bnnchain.consensus.params import Params
-from bnnchain.consensus.signatures import KEY_BYTES
 from bnnchain.consensus.spec import MAX_SPEC_BYTES, ChainSpec
 from bnnchain.consensus.types import Amount, Height, PublicKey
 from bnnchain.datasets.manifest import decode_manifest, encode_manifest
+from bnnchain.wire import HASH_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -141,14 +141,23 @@ def read_spec_file(path: Path) -> ChainSpec:
 
 
 def parse_public_key(text: str) -> PublicKey:
-    """Return the 32-byte public key written as 64 hex digits; raises :class:`Invalid` ``bad-address``."""
+    """Return the public key written as 64 hex digits; raises :class:`Invalid` ``bad-address``."""
+    return PublicKey(_parse_hex(text, "bad-address"))
+
+
+def parse_hash(text: str) -> bytes:
+    """Return the 32 bytes written as 64 hex digits; raises :class:`Invalid` ``bad-id``."""
+    return _parse_hex(text, "bad-id")
+
+
+def _parse_hex(text: str, code: str) -> bytes:
     try:
-        key = bytes.fromhex(text)
+        data = bytes.fromhex(text)
     except ValueError:
-        key = b""
-    if len(key) != KEY_BYTES:
-        raise Invalid("bad-address", address=text, wanted=f"{2 * KEY_BYTES} hex digits")
-    return PublicKey(key)
+        data = b""
+    if len(data) != HASH_BYTES:
+        raise Invalid(code, given=ascii(text), wanted=f"{2 * HASH_BYTES} hex digits")
+    return data
 
 
 def _write_new(path: Path, data: bytes, mode: int) -> None:

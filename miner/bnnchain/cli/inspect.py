@@ -15,10 +15,12 @@ from bnnchain.chain.store import Store
 from bnnchain.chain.verify import verify_chain
 from bnnchain.cli.options import backend_option, home_option, json_option, say, write_json
 from bnnchain.consensus.codec import decode_block
-from bnnchain.consensus.errors import Invalid, Unavailable
+from bnnchain.consensus.errors import Unavailable
 from bnnchain.consensus.header import block_id
 from bnnchain.consensus.transactions import transaction_id
-from bnnchain.consensus.types import Block, BlockKind
+from bnnchain.consensus.types import Block, BlockId, BlockKind
+from bnnchain.home import Home, parse_hash
+from bnnchain.wire import HASH_BYTES
 from bnnchain_kernels.model import Conv3x3, Layer
 from bnnchain_kernels.reference import ReferenceEvaluator
 from bnnchain_kernels.select import select
@@ -27,9 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bnnchain.consensus.types import ChainState, FamilyState
-    from bnnchain.home import Home
 
 SHORT_ID = 16
+MAX_HEIGHT = (1 << 63) - 1
 BATCH_BLOCKS = 256
 
 
@@ -86,8 +88,9 @@ def show_block(home: Home, which: str, json_file: str | None) -> None:
     store = open_store(home)
     raw = find_block(store, which)
     store.close()
-    fields = describe_block(raw)
-    fields["transactions"] = [describe_transaction(decode_block(raw), i) for i in range(fields["transaction_count"])]  # type: ignore[call-overload]
+    block = decode_block(raw)
+    transactions = [describe_transaction(block, index) for index in range(len(block.transactions))]
+    fields = describe_block(raw) | {"transactions": transactions}
     for name, value in fields.items():
         say(json_file)(f"{name:20} {value}")
     write_json(json_file, fields)
@@ -170,16 +173,12 @@ def iterate_blocks(store: Store, start: int) -> Iterator[bytes]:
 
 
 def find_block(store: Store, which: str) -> bytes:
-    """Return the block of a height or an id (hex); raises :class:`Invalid` or :class:`Unavailable`."""
-    if which.isdecimal():
-        blocks = store.active_blocks(int(which), 1) if int(which) else []
-        raw = blocks[0][1] if blocks and decode_block(blocks[0][1]).header.height == int(which) else None
+    """Return the block of a height or an id (hex); raises ``bad-id`` or :class:`Unavailable`."""
+    if which.isdecimal() and len(which) < 2 * HASH_BYTES:
+        identity = store.active_id(int(which)) if int(which) <= MAX_HEIGHT else None
     else:
-        try:
-            identity = bytes.fromhex(which)
-        except ValueError:
-            raise Invalid("bad-block-id", given=which) from None
-        raw = store.block(identity)  # type: ignore[arg-type]
+        identity = BlockId(parse_hash(which))
+    raw = store.block(identity) if identity else None
     if raw is None:
         raise Unavailable(f"no block {which} in this store")
     return raw

@@ -13,13 +13,15 @@ from bnnchain.cli.options import home_option, json_option, node_option, say, wri
 from bnnchain.consensus.codec import decode_block, encode_transaction
 from bnnchain.consensus.header import block_id
 from bnnchain.consensus.signatures import public_key
-from bnnchain.consensus.transactions import sign_transfer, transaction_id
-from bnnchain.consensus.types import Amount, Height, PublicKey
-from bnnchain.home import Home, parse_public_key
+from bnnchain.consensus.transactions import sign_transfer
+from bnnchain.consensus.types import Amount, Height, PublicKey, TransactionId
+from bnnchain.home import Home, parse_hash, parse_public_key
+from bnnchain.net.client import NodeClient
 from bnnchain_kernels.reference import ReferenceEvaluator
 
 if TYPE_CHECKING:
     from bnnchain.consensus.types import Block, ChainState
+    from bnnchain.net.messages import TransactionStatus
 
 EXPIRY_BLOCKS = 100
 """A transfer that no block includes is void after this many blocks."""
@@ -86,12 +88,10 @@ def tx() -> None:
 @json_option
 def send(home: Home, address: str, recipient: str, amount: int, fee: int, json_file: str | None) -> None:
     """Send AMOUNT units to RECIPIENT (a public key, 64 hex digits) by a running node."""
-    from bnnchain.net.client import NodeClient
-
     key, to, spec = home.key(), parse_public_key(recipient), home.spec()
 
     async def submit() -> str:
-        async with NodeClient(address, spec) as node:
+        async with NodeClient(address) as node:
             status = await node.status()
             account = await node.account(public_key(key))
             transfer = sign_transfer(
@@ -101,14 +101,33 @@ def send(home: Home, address: str, recipient: str, amount: int, fee: int, json_f
                 recipient=to,
                 amount=Amount(amount),
                 fee=Amount(fee),
-                expiry_height=Height(status.height + EXPIRY_BLOCKS),
+                expiry_height=Height(status.head.height + EXPIRY_BLOCKS),
             )
-            await node.submit_transaction(encode_transaction(transfer))
-            return transaction_id(transfer).hex()
+            return (await node.submit_transaction(encode_transaction(transfer))).hex()
 
     identity = asyncio.run(submit())
     say(json_file)(f"sent {amount} units, fee {fee}: transaction {identity}")
     write_json(json_file, {"id": identity, "amount": amount, "fee": fee, "recipient": to.hex()})
+
+
+@tx.command()
+@node_option
+@click.argument("identity", metavar="ID")
+@json_option
+def status(address: str, identity: str, json_file: str | None) -> None:
+    """Ask a running node where transaction ID is: unknown, waiting, or in which block."""
+    wanted = TransactionId(parse_hash(identity))
+
+    async def ask() -> TransactionStatus:
+        async with NodeClient(address) as node:
+            return await node.transaction_status(wanted)
+
+    answer = asyncio.run(ask())
+    result: dict[str, object] = {"id": identity, "state": answer.state.name.lower()}
+    if answer.block_id is not None:
+        result |= {"block": answer.block_id.hex(), "height": answer.height, "confirmations": answer.confirmations}
+    say(json_file)("  ".join(f"{name} {value}" for name, value in result.items() if name != "id"))
+    write_json(json_file, result)
 
 
 def describe_account(state: ChainState, key: PublicKey) -> dict[str, object]:
