@@ -50,6 +50,12 @@ void bnn_count_blocks(int isa, const bnn_network *network, uint64_t *work, int64
                       int32_t *counts);
 void bnn_write_logits(int isa, const bnn_network *network, uint64_t *work, int64_t start, int64_t images,
                       int32_t *logits);
+int bnn_roof_count(void);
+const char *bnn_roof_name(int index);
+int bnn_roof_runs_here(int index);
+int64_t bnn_roof_macs(int index);
+uint64_t bnn_roof_run(int index);
+void bnn_roof_fill(uint64_t seed);
 """
 
 ffi: Any = cffi.FFI()

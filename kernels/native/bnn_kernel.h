@@ -66,4 +66,12 @@ BNN_EXPORT void bnn_count_blocks(int isa, const bnn_network *network, uint64_t *
 BNN_EXPORT void bnn_write_logits(int isa, const bnn_network *network, uint64_t *work, int64_t start, int64_t images,
                                  int32_t *logits);
 
+/* The roofline of one core (roof.c): every call of bnn_roof_run does bnn_roof_macs multiply-accumulates. */
+BNN_EXPORT int bnn_roof_count(void);
+BNN_EXPORT const char *bnn_roof_name(int index);
+BNN_EXPORT int bnn_roof_runs_here(int index);
+BNN_EXPORT int64_t bnn_roof_macs(int index);
+BNN_EXPORT uint64_t bnn_roof_run(int index);
+BNN_EXPORT void bnn_roof_fill(uint64_t seed);
+
 #endif
