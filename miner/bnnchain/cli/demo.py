@@ -8,7 +8,7 @@ import tempfile
 import time
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, final
 
 import click
 
@@ -129,6 +129,7 @@ class Stage:
         return lines[-1] if lines else "it said nothing"
 
 
+@final
 class _Tasks:
     """Tasks beside the one that ends the demo: the first that fails ends it with its error."""
 

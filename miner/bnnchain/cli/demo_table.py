@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from bnnchain.cli.demo_follower import Follower, Row
 
-COLUMNS = ("height", "kind", "family", "gen", "parent %", "model %", "held %", "flips", "sec", "bytes", "peer")
+COLUMNS = ("#", "kind", "fam", "gen", "parent %", "model %", "held out %", "flips", "sec", "bytes", "peer")
 
 
 class DemoTable:
@@ -25,7 +25,8 @@ class DemoTable:
 
     def __init__(self, follower: Follower, *, to_stderr: bool) -> None:
         self._follower = follower
-        self._live = Live(console=Console(stderr=to_stderr), auto_refresh=False, get_renderable=self._render)
+        self._console = Console(stderr=to_stderr)
+        self._live = Live(console=self._console, auto_refresh=False, get_renderable=self._render)
 
     def __enter__(self) -> Self:
         self._live.__enter__()
@@ -35,6 +36,8 @@ class DemoTable:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._live.__exit__(kind, error, trace)
+        if not self._console.is_terminal:
+            self._console.print()
 
     def refresh(self) -> None:
         """Show what the follower has now."""
