@@ -16,7 +16,7 @@ from bnnchain.consensus.codec import HEADER_BYTES, decode_header
 from bnnchain.consensus.errors import BnnchainError, Fault, Invalid, Unavailable
 from bnnchain.consensus.params import MAX_BLOCK_BYTES
 from bnnchain.consensus.types import Height, TransactionId
-from bnnchain.datasets.chunks import Chunk, decode_chunk
+from bnnchain.datasets.chunks import Chunk, decode_chunk, encode_chunk
 from bnnchain.net import convert, limits
 from bnnchain.net.address import parse_address, validate_plain
 from bnnchain.net.messages import NODE_ID_BYTES, Head, Identity, Outcome, Role, validate_same_chain
@@ -126,6 +126,11 @@ class NodeClient:
         request = pb.ChunkRange(dataset_id=dataset_id, start=start, count=count)
         replies = await self._collect(self._stub.DatasetChunks, request, count, count * limits.MAX_MESSAGE_BYTES)
         return [decode_chunk(reply.raw) for reply in replies]
+
+    async def offer_chunk(self, dataset_id: DatasetId, chunk: Chunk) -> Verdict:
+        """Return the node's verdict on a chunk of a data set that it misses."""
+        request = pb.DatasetChunk(dataset_id=dataset_id, raw=encode_chunk(chunk))
+        return convert.verdict_from_pb(await self._call(self._stub.OfferChunk, request))
 
     async def status(self) -> Status:
         """Return how the node is."""

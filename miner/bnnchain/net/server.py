@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, TypeVar
 
@@ -16,6 +16,7 @@ from bnnchain.consensus.codec import HEADER_BYTES, decode_header
 from bnnchain.consensus.errors import Fault, Invalid, Unavailable
 from bnnchain.consensus.header import block_id
 from bnnchain.consensus.types import DatasetId, PublicKey, TransactionId
+from bnnchain.datasets.chunks import decode_chunk
 from bnnchain.net import convert, limits
 from bnnchain.net.health import Health
 from bnnchain.net.messages import NODE_ID_BYTES, NewHead, Outcome, Status, Verdict, validate_same_chain
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from bnnchain.consensus.types import BlockId
+    from bnnchain.datasets.chunks import Chunk
     from bnnchain.net.address import Address
     from bnnchain.net.conduct import Conduct
     from bnnchain.net.intake import Intake
@@ -47,6 +49,8 @@ class Surroundings:
     is_syncing: Callable[[], bool]
     catch_up_from: Callable[[bytes], bool]
     """Starts to fetch what is missing from the peer with that node id; False where it was not dialled by us."""
+    take_chunk: Callable[[DatasetId, Chunk], Awaitable[bool]]
+    """Keeps a chunk of a missing data set; answers whether it was a new one."""
 
 
 class NodeServer:
@@ -101,6 +105,7 @@ class NodeServer:
             "AnnounceTransaction": self._announce_transaction,
             "SubmitTransaction": self._announce_transaction,
             "Block": self._block,
+            "OfferChunk": self._offer_chunk,
             "Status": self._status,
             "TransactionStatus": self._transaction_status,
             "Account": self._account,
@@ -170,22 +175,35 @@ class NodeServer:
             self._blame(connection, error)
             return Verdict(Outcome.INVALID, error.code, str(error), _id_of(raw))
         except Unavailable as error:
-            locator = await self._miss(raw, self._sessions.get(connection, b""))
-            return Verdict(Outcome.UNAVAILABLE, message=str(error), item_id=_id_of(raw), locator=locator)
+            log.info("a block from %s has to wait: %s", connection, error)
+            return await self._miss(raw, str(error), self._sessions.get(connection, b""))
         except Fault as error:
             log.error("a block from %s could not be judged: %s", connection, error)  # noqa: TRY400
             return Verdict(Outcome.FAULT, message="this node failed", item_id=_id_of(raw))
         return Verdict(Outcome.ACCEPTED if imported.is_new else Outcome.KNOWN, item_id=imported.block_id)
 
-    async def _miss(self, raw: bytes, node_id: bytes) -> Sequence[BlockId]:
-        """Start to fetch what a block needs, or return the locator that lets its sender send it."""
+    async def _miss(self, raw: bytes, message: str, node_id: bytes) -> Verdict:
+        """Start to fetch what a block needs, or tell its sender what to send."""
+        verdict = Verdict(Outcome.UNAVAILABLE, message=message, item_id=_id_of(raw))
         if self._surroundings.catch_up_from(node_id):
-            return ()
-        previous = decode_header(raw[:HEADER_BYTES]).previous_hash
+            return verdict
         chain = self._intake.chain
+        if missing := await self._intake.read(chain.missing_datasets):
+            return replace(verdict, missing_dataset_id=missing[0])
+        previous = decode_header(raw[:HEADER_BYTES]).previous_hash
         if previous == chain.spec.genesis_id or await self._intake.read(chain.store.has_block, previous):
-            return ()
-        return await self._intake.read(chain.locator)
+            return verdict
+        return replace(verdict, locator=await self._intake.read(chain.locator))
+
+    async def _offer_chunk(self, request: pb.DatasetChunk, connection: str) -> pb.Verdict:
+        self._validate_welcome(connection)
+        dataset_id = DatasetId(convert.read_id("dataset_id", request.dataset_id))
+        try:
+            is_new = await self._surroundings.take_chunk(dataset_id, decode_chunk(request.raw))
+        except Invalid as error:
+            self._blame(connection, error)
+            return convert.verdict_to_pb(Verdict(Outcome.INVALID, error.code, str(error)))
+        return convert.verdict_to_pb(Verdict(Outcome.ACCEPTED if is_new else Outcome.KNOWN))
 
     async def _announce_transaction(self, request: pb.RawTransaction, connection: str) -> pb.Verdict:
         self._validate_welcome(connection)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from bnnchain.consensus.codec import decode_block
 from bnnchain.consensus.errors import Fault, Invalid, Unavailable
 from bnnchain.consensus.header import block_id
+from bnnchain.consensus.types import DatasetId
 from bnnchain.net.messages import Head, NewHead, Outcome, TransactionAccepted
 from bnnchain.net.tasks import run_until_first_ends
 
@@ -127,6 +128,9 @@ class Session:
             if raw is None:
                 return
             verdict = await self.node.announce_block(raw)
+            if verdict.missing_dataset_id:
+                await self._sync.push_dataset(self.node, DatasetId(verdict.missing_dataset_id))
+                verdict = await self.node.announce_block(raw)
             if verdict.locator:
                 await self._sync.push(self.node, verdict.locator)
             elif verdict.outcome in {Outcome.UNAVAILABLE, Outcome.FAULT}:
