@@ -195,13 +195,27 @@ def make_validator() -> Validator:
 
 
 def open_chain(path: Path, spec: ChainSpec | None = None, clock: Clock | None = None) -> Chain:
-    """Return a chain with the tiny data set on a store at ``path`` (made where there is none)."""
-    chain = Chain(Store(path, spec or make_spec()), ReferenceEvaluator, clock or Clock(GENESIS_TIME + 10**6))
+    """Return a chain with the tiny data set on a store at ``path`` (made where there is none).
+
+    ``conftest.py`` closes the store after the test.
+    """
+    store = Store(path, spec or make_spec())
+    _OPENED.append(store)
+    chain = Chain(store, ReferenceEvaluator, clock or Clock(GENESIS_TIME + 10**6))
     dataset = tiny_dataset()
     if chain.missing_datasets():
         payload = dataset.pool.images.tobytes() + dataset.pool.labels.tobytes()
         chain.add_dataset(DatasetId(dataset.manifest.dataset_id), payload)
     return chain
+
+
+_OPENED: list[Store] = []
+
+
+def close_opened() -> None:
+    """Close every store that :func:`open_chain` has opened since the last time."""
+    while _OPENED:
+        _OPENED.pop().close()
 
 
 def transfer(
