@@ -8,6 +8,7 @@ its answer breaks a rule; :class:`Unavailable` where it cannot be reached, has n
 from __future__ import annotations
 
 import asyncio
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, final
 
 import grpc
@@ -25,7 +26,7 @@ from bnnchain.rpc.v1 import node_pb2 as pb
 from bnnchain.rpc.v1 import node_pb2_grpc
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterable
+    from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
     from typing import Any
 
     from bnnchain.consensus.spec import ChainSpec
@@ -150,32 +151,36 @@ class NodeClient:
 
         No deadline: keepalive finds out where the node is gone.  Close it (``contextlib.aclosing``) when done.
         """
-        call = self._stub.Watch(pb.WatchRequest())
-        try:
-            while (reply := await self._translated(call.read())) is not grpc.aio.EOF:
-                yield convert.event_from_pb(reply)
-        finally:
-            call.cancel()
+        with self._translating():
+            call = self._stub.Watch(pb.WatchRequest())
+            try:
+                while (reply := await call.read()) is not grpc.aio.EOF:
+                    yield convert.event_from_pb(reply)
+            finally:
+                call.cancel()
 
     async def _call(self, method: Callable[..., Any], request: object, timeout_s: float | None = None) -> Any:  # noqa: ANN401
-        return await self._translated(method(request, timeout=timeout_s or self._timeout_s))
+        with self._translating():
+            return await method(request, timeout=timeout_s or self._timeout_s)
 
     async def _collect(self, method: Callable[..., Any], request: object, count: int, size_bytes: int) -> list[Any]:
-        call = method(request, timeout=limits.RANGE_TIMEOUT_S)
         replies: list[Any] = []
-        try:
-            while (reply := await self._translated(call.read())) is not grpc.aio.EOF:
-                replies.append(reply)
-                size_bytes -= len(reply.raw)
-                if len(replies) > count or size_bytes < 0:
-                    raise Invalid("bad-range", reason="more than was asked for", count=len(replies), wanted=count)
-        finally:
-            call.cancel()
+        with self._translating():
+            call = method(request, timeout=limits.RANGE_TIMEOUT_S)
+            try:
+                while (reply := await call.read()) is not grpc.aio.EOF:
+                    replies.append(reply)
+                    size_bytes -= len(reply.raw)
+                    if len(replies) > count or size_bytes < 0:
+                        raise Invalid("bad-range", reason="more than was asked for", count=len(replies), wanted=count)
+            finally:
+                call.cancel()
         return replies
 
-    async def _translated(self, work: Any) -> Any:  # noqa: ANN401  (grpc has no types)
+    @contextmanager
+    def _translating(self) -> Iterator[None]:
         try:
-            return await work
+            yield
         except grpc.aio.AioRpcError as error:
             raise self._error(error) from None
         except (grpc.aio.UsageError, asyncio.InvalidStateError):

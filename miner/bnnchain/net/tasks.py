@@ -25,13 +25,20 @@ async def run_until_first_ends(*work: Coroutine[Any, Any, None]) -> None:
 
 
 async def cancel_and_wait(tasks: Collection[asyncio.Task[Any]]) -> None:
-    """Cancel tasks and wait until all have ended; what they raise is dropped."""
+    """Cancel tasks and wait until all have ended, even where the waiting is itself cancelled; drop what they raise."""
     pending = {task for task in tasks if not task.done()}
+    is_cancelled = False
     while pending:
         for task in pending:
             task.cancel()
-        # Before Python 3.12 a wait_for may swallow a cancellation: ask again.
-        _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_S)
+        try:
+            # Before Python 3.12 a wait_for may swallow a cancellation: ask again.
+            await asyncio.wait(pending, timeout=CANCEL_AGAIN_S)
+        except asyncio.CancelledError:
+            is_cancelled = True
+        pending = {task for task in pending if not task.done()}
     for task in tasks:
         if not task.cancelled():
             task.exception()
+    if is_cancelled:
+        raise asyncio.CancelledError
