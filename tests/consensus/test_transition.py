@@ -105,6 +105,12 @@ def test_the_ticket_of_a_founder_is_played_on_the_specs_model_and_of_a_child_on_
     assert transition.lottery_task(state, evolve, params).base is state.families[0].best.model
 
 
+def test_a_block_is_judged_as_a_child_of_its_own_parent_alone() -> None:
+    builder = evolving(2)
+    with pytest.raises(Invalid, match="bad-parent"):
+        builder.after(builder.state, builder.idle(previous_hash=builder.state.families[0].founders[0].block_id))
+
+
 def test_check_lottery_compares_the_whole_value() -> None:
     builder = evolving(0)
     block = builder.idle()

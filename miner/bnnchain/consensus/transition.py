@@ -176,6 +176,8 @@ def _check_position(state: ChainState, header: Header, params: Params, now: int)
         raise Invalid("bad-version", version=header.version)
     if header.chain_id != state.spec.chain_id:
         raise Invalid("bad-chain-id", chain_id=header.chain_id, wanted=state.spec.chain_id)
+    if header.previous_hash != state.head:
+        raise Invalid("bad-parent", previous=header.previous_hash.hex(), wanted=state.head.hex())
     if header.height != state.height + 1:
         raise Invalid("bad-height", height=header.height, wanted=state.height + 1)
     if header.timestamp <= median_time_past(state):
