@@ -10,7 +10,7 @@ from bnnchain.net import events as events_module
 from bnnchain.net.events import Events, Subscription
 from bnnchain.net.messages import TransactionAccepted
 from bnnchain.net.session import Inventory
-from bnnchain.net.tasks import cancel_and_wait, run_until_first_ends
+from bnnchain.net.tasks import cancel_and_wait, run_until_first_ends, within
 
 
 def event(number: int) -> TransactionAccepted:
@@ -80,6 +80,12 @@ async def test_tasks_end_together() -> None:
     with pytest.raises(Unavailable, match="gone"):
         await run_until_first_ends(wait(), fail())
     assert ended == ["wait"]
+
+
+async def test_within() -> None:
+    assert await within(5, asyncio.sleep(0, "in time")) == "in time"
+    with pytest.raises(asyncio.TimeoutError):
+        await within(0.01, asyncio.sleep(60))
 
 
 async def test_nothing_is_left_where_the_waiting_is_cancelled() -> None:

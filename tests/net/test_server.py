@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
@@ -21,7 +22,7 @@ from bnnchain.consensus.types import BlockId, DatasetId, Height, TransactionId
 from bnnchain.net import intake as intake_module
 from bnnchain.net import limits
 from bnnchain.net.client import NodeClient
-from bnnchain.net.messages import Head, Identity, Outcome, Role, TransactionState
+from bnnchain.net.messages import Head, Identity, Outcome, Role, Status, TransactionState
 from bnnchain.net.network import Network
 from bnnchain.net.reads import MAX_RANGE_BLOCKS
 
@@ -151,6 +152,38 @@ async def test_one_unproven_block_at_a_time(nodes: Nodes) -> None:
     assert refused
     assert len(refused) < len(answers)
     assert all("one unproven block" in str(answer) for answer in refused)
+
+
+async def test_cancelling_makes_no_room_for_another_block(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    node = await nodes.start()
+    raw, gate = encode_block(node.builder.idle()), threading.Event()
+    real = node.chain.import_block
+
+    def slow(data: bytes) -> object:
+        gate.wait(5)
+        return real(data)
+
+    monkeypatch.setattr(node.chain, "import_block", slow)
+    async with NodeClient(node.address) as client:
+        first = asyncio.create_task(client.announce_block(raw))
+        await eventually(lambda: node.network._server._judging)
+        first.cancel()
+        for _ in range(3):
+            with pytest.raises(Unavailable, match="one unproven block"):
+                await client.announce_block(raw)
+        gate.set()
+        await eventually(lambda: node.height == 1)
+
+
+async def test_our_own_bug_is_not_told_in_detail(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    node = await nodes.start()
+    monkeypatch.setattr(Status, "__init__", lambda *_, **__: 1 // 0)
+    async with NodeClient(node.address) as client:
+        with pytest.raises(Fault, match=r"this node failed$"):
+            await client.status()
+    assert "ZeroDivisionError" in caplog.text
 
 
 async def test_transactions_are_judged_and_looked_up(nodes: Nodes) -> None:

@@ -21,6 +21,7 @@ from bnnchain.net import convert, limits
 from bnnchain.net.health import Health
 from bnnchain.net.messages import NODE_ID_BYTES, NewHead, Outcome, Status, Verdict, validate_same_chain
 from bnnchain.net.reads import MAX_RANGE_BLOCKS, MAX_RANGE_HEADERS
+from bnnchain.net.tasks import Completions, within
 from bnnchain.rpc.v1 import node_pb2 as pb
 from bnnchain.rpc.v1 import node_pb2_grpc
 
@@ -65,6 +66,7 @@ class NodeServer:
         self._sessions: OrderedDict[str, bytes] = OrderedDict()
         """Connection to node id, as its Handshake said: a hint for whom to ask, never trusted."""
         self._judging: set[str] = set()
+        self._verdicts = Completions()
         self._range_streams = 0
         self._watching: list[bytes] = []
         """Node id of each watcher, all zero for observers."""
@@ -92,6 +94,7 @@ class NodeServer:
         if self._server is not None:
             server, self._server = self._server, None
             await server.stop(limits.STOP_GRACE_S)
+        await self._verdicts.close(0)
 
     @property
     def guests(self) -> set[bytes]:
@@ -141,7 +144,7 @@ class NodeServer:
             raise Unavailable("this node is busy")
         self._range_streams += 1
         try:
-            await asyncio.wait_for(_write_all(context, await method(request)), limits.RANGE_TIMEOUT_S)
+            await within(limits.RANGE_TIMEOUT_S, _write_all(context, await method(request)))
         except asyncio.TimeoutError:
             raise Unavailable("the range was read too slowly") from None
         finally:
@@ -162,9 +165,13 @@ class NodeServer:
         self._validate_welcome(connection)
         if connection in self._judging:
             raise Unavailable("one unproven block at a time")
+        return convert.verdict_to_pb(await self._verdicts.complete(self._judge_alone(request.raw, connection)))
+
+    async def _judge_alone(self, raw: bytes, connection: str) -> Verdict:
+        # Goes on to its end though the call is cancelled: cancelling must not make room for the next block.
         self._judging.add(connection)
         try:
-            return convert.verdict_to_pb(await self._judge(request.raw, connection))
+            return await self._judge(raw, connection)
         finally:
             self._judging.discard(connection)
 
@@ -332,13 +339,18 @@ async def _guarded(context: grpc.aio.ServicerContext, work: Awaitable[Reply]) ->
     except Fault as error:
         log.error("a call failed: %s", error)  # noqa: TRY400
         await context.abort(grpc.StatusCode.INTERNAL, "this node failed")
+    except grpc.aio.BaseError:
+        raise  # the caller has gone away; gRPC knows
+    except Exception:
+        log.exception("internal error")
+        await context.abort(grpc.StatusCode.INTERNAL, "this node failed")
     raise AssertionError  # abort always raises
 
 
 async def _write_all(context: grpc.aio.ServicerContext, messages: Iterable[object]) -> None:
     try:
         for message in messages:
-            await asyncio.wait_for(context.write(message), limits.WRITE_TIMEOUT_S)
+            await within(limits.WRITE_TIMEOUT_S, context.write(message))
     except asyncio.TimeoutError:
         raise Unavailable("the stream was read too slowly") from None
 
