@@ -5,6 +5,7 @@ Everything here is fixed before the first block; the genesis block's id commits 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from bnnchain.bnn.encoding import decode_model, encode_model, model_hash
 from bnnchain.consensus.errors import Invalid
 from bnnchain.consensus.header import block_id
 from bnnchain.consensus.ledger import Ledger
-from bnnchain.consensus.params import MAX_MONEY, Params, encode_params, params_hash, read_params
+from bnnchain.consensus.params import MAX_MONEY, MAX_U64, Params, encode_params, params_hash, read_params
 from bnnchain.consensus.signatures import KEY_BYTES, SIGNATURE_BYTES
 from bnnchain.consensus.types import (
     MAX_TARGET,
@@ -39,9 +40,12 @@ if TYPE_CHECKING:
     from bnnchain_kernels.model import Model
 
 MAX_NAME_BYTES = 64
+MAX_CHAIN_ID = (1 << 32) - 1
 MAX_SCHEDULE = 64
 MAX_ALLOCATIONS = 4_096
 MAX_SPEC_BYTES = 1 << 21
+
+_NAME = re.compile(rf"[ -~]{{1,{MAX_NAME_BYTES}}}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +68,7 @@ class ChainSpec:
     allocations: tuple[tuple[PublicKey, Amount], ...]
 
     def __post_init__(self) -> None:
+        self._validate_ranges()
         heights = [height for height, _ in self.schedule]
         keys = [key for key, _ in self.allocations]
         if not self.schedule or heights[0] != 0 or heights != sorted(set(heights)) or len(heights) > MAX_SCHEDULE:
@@ -82,6 +87,22 @@ class ChainSpec:
             wanted.classes,
         ):
             raise Invalid("bad-spec", reason="the lottery's model does not fit the data set")
+
+    def _validate_ranges(self) -> None:
+        numbers = [
+            self.genesis_time,
+            *(height for height, _ in self.schedule),
+            *(coins for _, coins in self.allocations),
+        ]
+        if any(type(number) is not int or not 0 <= number <= MAX_U64 for number in numbers):
+            raise Invalid("bad-spec", reason="a time, height or amount is not an unsigned 64-bit integer")
+        if type(self.chain_id) is not int or not 0 <= self.chain_id <= MAX_CHAIN_ID:
+            raise Invalid("bad-spec", reason="chain_id is not an unsigned 32-bit integer")
+        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
+            raise Invalid("bad-spec", reason=f"name is not 1 to {MAX_NAME_BYTES} printable ASCII characters")
+        # Ruling: ASERT counts from genesis, so what it is computed from cannot change on the way.
+        if len({(params.is_lottery_open, params.block_interval_s) for _, params in self.schedule}) > 1:
+            raise Invalid("bad-spec", reason="the lottery and the block interval are the same at all heights")
 
     def params_at(self, height: int) -> Params:
         """Return the parameters in force at ``height``."""
