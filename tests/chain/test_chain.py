@@ -3,6 +3,7 @@ from __future__ import annotations
 import random
 import sqlite3
 import threading
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -212,12 +213,15 @@ def test_locator_and_common_height_find_the_fork(tmp_path: Path) -> None:
 
 def test_without_its_data_set_a_chain_can_wait_for_it(tmp_path: Path) -> None:
     spec = make_spec()
-    chain = Chain(Store(tmp_path / "chain.db", spec), ReferenceEvaluator, Clock(NOW))
+    store = Store(tmp_path / "chain.db", spec)
+    chain = Chain(store, ReferenceEvaluator, Clock(NOW))
     dataset_id = DatasetId(spec.dataset.dataset_id)
     raw = encode_block(Builder(chain).idle())
     assert chain.missing_datasets() == [dataset_id]
     with pytest.raises(Unavailable, match="data set"):
         chain.import_block(raw)
+    with pytest.raises(Unavailable, match="data set"):
+        verify_chain(store, ReferenceEvaluator, NOW, lambda _: None)
     payload = encode_payload(tiny_dataset().pool)
     with pytest.raises(Invalid, match="bad-samples"):
         chain.add_dataset(dataset_id, payload[:-1] + bytes([payload[-1] ^ 1]))
@@ -227,11 +231,12 @@ def test_without_its_data_set_a_chain_can_wait_for_it(tmp_path: Path) -> None:
     chain.add_dataset(dataset_id, payload)
     assert chain.missing_datasets() == []
     assert chain.import_block(raw).is_head
+    store.close()
 
 
 def test_a_clock_of_the_system_is_used_where_none_is_given(tmp_path: Path) -> None:
-    chain = Chain(Store(tmp_path / "chain.db", make_spec()), ReferenceEvaluator)
-    assert chain.now() > GENESIS_TIME
+    with closing(Store(tmp_path / "chain.db", make_spec())) as store:
+        assert Chain(store, ReferenceEvaluator).now() > GENESIS_TIME
 
 
 def damage(path: Path, statement: str, *values: object) -> None:
@@ -283,6 +288,8 @@ def test_a_swapped_block_of_the_same_height_is_noticed(tmp_path: Path) -> None:
     damage(path, "UPDATE blocks SET raw = ? WHERE id = ?", second, identity)
     with pytest.raises(Fault, match="holds another block"):
         open_chain(path)
+    with closing(Store(path)) as store, pytest.raises(BadBlock, match="block 1: bad-store-link"):
+        verify_chain(store, ReferenceEvaluator, NOW, lambda _: None)
 
 
 def test_verify_judges_everything_again_and_names_the_first_bad_block(tmp_path: Path) -> None:
@@ -298,8 +305,8 @@ def test_verify_judges_everything_again_and_names_the_first_bad_block(tmp_path: 
     identity = chain.store.active_id(4)
     chain.store.close()
     damage(path, "UPDATE blocks SET raw = ? WHERE id = ?", bytes(tampered), identity)
-    with pytest.raises(BadBlock) as caught:
-        verify_chain(Store(path), ReferenceEvaluator, NOW, lambda _: None)
+    with closing(Store(path)) as store, pytest.raises(BadBlock, match="block 4: bad-") as caught:
+        verify_chain(store, ReferenceEvaluator, NOW, lambda _: None)
     assert caught.value.height == 4
     assert caught.value.code in ("bad-model-hash", "bad-encoding", "bad-model-diff")
 
