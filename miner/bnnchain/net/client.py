@@ -189,8 +189,9 @@ class NodeClient:
     def _error(self, error: grpc.aio.AioRpcError) -> BnnchainError:
         status, details = error.code(), convert.printable(error.details() or "")
         if status in _OUR_FAULT:
-            code = dict(error.trailing_metadata() or ()).get(limits.CODE_METADATA)
-            return Invalid(str(code) if code else "bad-message", node=self.address, reason=details)
+            # Iterated, because not every version of grpcio's Metadata makes a dict.
+            codes = [value for key, value in error.trailing_metadata() or () if key == limits.CODE_METADATA]
+            return Invalid(str(codes[0]) if codes else "bad-message", node=self.address, reason=details)
         if status in _THEIR_FAULT:
             return Fault(f"{self.address} failed: {details}")
         if status == grpc.StatusCode.DEADLINE_EXCEEDED:

@@ -325,25 +325,29 @@ class Refused(Unavailable):
 
 async def _guarded(context: grpc.aio.ServicerContext, work: Awaitable[Reply]) -> Reply:
     """Return the work's result, or end the call with the status that the error's kind maps to."""
+    trailer: tuple[tuple[str, str], ...] = ()
     try:
         return await work
     except Invalid as error:
         is_handshake = error.code.startswith("other-")
         status = grpc.StatusCode.FAILED_PRECONDITION if is_handshake else grpc.StatusCode.INVALID_ARGUMENT
-        trailer = ((limits.CODE_METADATA, error.code),)
-        await context.abort(status, convert.printable(str(error)), trailer)
-    except Refused as error:
-        await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
+        trailer, details = ((limits.CODE_METADATA, error.code),), str(error)
     except Unavailable as error:
-        await context.abort(grpc.StatusCode.UNAVAILABLE, convert.printable(str(error)))
-    except Fault as error:
-        log.error("a call failed: %s", error)  # noqa: TRY400
-        await context.abort(grpc.StatusCode.INTERNAL, "this node failed")
+        is_refused = isinstance(error, Refused)
+        status = grpc.StatusCode.PERMISSION_DENIED if is_refused else grpc.StatusCode.UNAVAILABLE
+        details = str(error)
     except grpc.aio.BaseError:
         raise  # the caller has gone away; gRPC knows
-    except Exception:
-        log.exception("internal error")
-        await context.abort(grpc.StatusCode.INTERNAL, "this node failed")
+    except Exception as error:
+        log.exception("a call failed", exc_info=None if isinstance(error, Fault) else error)
+        status, details = grpc.StatusCode.INTERNAL, "this node failed"
+    try:
+        await context.abort(status, convert.printable(details), trailer)
+    except grpc.aio.AbortError:
+        raise
+    except grpc.aio.BaseError:
+        # An older gRPC cannot send a status while a write hangs: let go of the call.
+        raise asyncio.CancelledError from None
     raise AssertionError  # abort always raises
 
 
