@@ -9,7 +9,7 @@ from contextlib import aclosing
 from dataclasses import replace
 
 import pytest
-from builders import ALICE, BOB, CAROL, Builder, count, make_spec, tiny_dataset, transfer
+from builders import ALICE, BOB, CAROL, GENESIS_TIME, Builder, count, make_spec, tiny_dataset, transfer
 from net.running import Nodes, Running, eventually
 
 from bnnchain.consensus.codec import decode_block, encode_block, encode_transaction
@@ -264,6 +264,92 @@ async def test_invalid_block_of_a_dialled_peer_ends_in_a_ban(nodes: Nodes) -> No
     await eventually(lambda: not victim.network.peer_count, "a false y is enough")
     assert victim.network._peers._conduct.is_banned(liar.address)
     assert victim.height == 0
+
+
+async def test_another_block_than_asked_for_ends_in_a_ban(nodes: Nodes) -> None:
+    liar = await nodes.start()
+    other = encode_block(liar.builder.idle(nonce=5))
+
+    victim = await nodes.start(dial=[liar])
+    await eventually(lambda: liar.network.peer_count == 1)
+    honest = liar.chain.store.block
+    liar.chain.store.block = lambda identity: other if honest(identity) else None  # type: ignore[method-assign]
+    await liar.network.submit_block(encode_block(liar.builder.idle()))
+    await eventually(lambda: victim.network._peers._conduct.is_banned(liar.address))
+    assert victim.height == 0
+
+
+async def test_a_fault_of_ours_blames_no_peer(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_module, "CHECK_INTERVAL_S", 0.1)
+    first = await nodes.start()
+    second = await nodes.start(dial=[first])
+    await eventually(lambda: second.network.peer_count == 1)
+    real, calls = second.chain.import_block, 0
+
+    def broken_twice(raw: bytes) -> object:
+        nonlocal calls
+        calls += 1
+        if calls <= 2:
+            raise Fault("the disk is full")
+        return real(raw)
+
+    monkeypatch.setattr(second.chain, "import_block", broken_twice)
+    await first.network.submit_block(encode_block(first.builder.idle()))
+    await eventually(lambda: second.height == 1, "it works again and is tried again")
+    assert calls == 3
+    assert second.network.peer_count == 1
+
+
+async def test_a_head_that_is_refused_is_offered_once(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_module, "CHECK_INTERVAL_S", 0.05)
+    strict = await nodes.start()
+    calls: list[bytes] = []
+
+    def refuse(raw: bytes) -> None:
+        calls.append(raw)
+        raise Invalid("bad-claim")
+
+    monkeypatch.setattr(strict.chain, "import_block", refuse)
+    ahead = nodes.make(dial=[strict], blocks=1)
+    await nodes.start(ahead)
+    await eventually(lambda: calls)
+    await asyncio.sleep(0.3)
+    assert len(calls) == 1
+    assert ahead.network.peer_count == 1
+
+
+async def test_a_head_from_the_future_is_offered_again(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_module, "CHECK_INTERVAL_S", 0.05)
+    late_clock = await nodes.start()
+    monkeypatch.setattr(late_clock.chain, "now", lambda: GENESIS_TIME - 1_000)
+    ahead = nodes.make(dial=[late_clock], blocks=1)
+    await nodes.start(ahead)
+    await eventually(lambda: ahead.network.peer_count == 1)
+    await asyncio.sleep(0.2)
+    assert late_clock.height == 0
+    monkeypatch.setattr(late_clock.chain, "now", lambda: GENESIS_TIME)
+    await eventually(lambda: late_clock.height == 1, "its clock was set")
+
+
+async def test_pushing_ends_where_the_other_side_refuses(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    strict = await nodes.start()
+    real = strict.chain.import_block
+
+    def refuse_third(raw: bytes) -> object:
+        if decode_block(raw).header.height == 3:
+            raise Invalid("bad-claim")
+        return real(raw)
+
+    monkeypatch.setattr(strict.chain, "import_block", refuse_third)
+    ahead, bare = nodes.make(blocks=5), nodes.make(has_dataset=False)
+    [dataset_id] = ahead.chain.head.datasets
+    async with NodeClient(strict.address) as node:
+        assert await ahead.network._sync.push(node, strict.chain.locator()) == 2
+        with pytest.raises(Unavailable, match="not here either"):
+            await bare.network._sync.push_dataset(node, dataset_id)
+    assert strict.height == 2
+    for idle in (ahead, bare):
+        await idle.network.stop()
 
 
 async def test_ban_ends_by_itself(nodes: Nodes) -> None:

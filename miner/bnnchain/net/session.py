@@ -135,11 +135,11 @@ class Session:
                 verdict = await self.node.announce_block(raw)
             if verdict.locator:
                 await self._sync.push(self.node, verdict.locator)
-            elif verdict.outcome in {Outcome.UNAVAILABLE, Outcome.FAULT}:
-                log.info("%s did not take our head: %s", self.node.address, verdict.message)
-            else:
-                if verdict.outcome == Outcome.INVALID:
-                    log.warning("%s refused our head: %s", self.node.address, verdict.message)
+            elif verdict.outcome not in {Outcome.ACCEPTED, Outcome.KNOWN}:
+                log.warning("%s did not take our head: %s", self.node.address, verdict.message)
+            # What may yet become valid is offered again; anything else, once.
+            may_pass = verdict.outcome in {Outcome.UNAVAILABLE, Outcome.FAULT} or verdict.code == "time-too-new"
+            if not may_pass:
                 self._known.add(ours.block_id)
 
     async def _offer_transaction(self, event: TransactionAccepted) -> None:
