@@ -12,6 +12,7 @@ from bnnchain.chain.store import Store
 from bnnchain.consensus.codec import encode_block
 from bnnchain.consensus.errors import Fault, Invalid
 from bnnchain.consensus.types import BlockId, BlockKind, DatasetId, Height
+from bnnchain.home import Home
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -158,6 +159,15 @@ def test_a_store_that_another_process_is_writing_is_a_fault_not_a_wait_for_ever(
         assert store.block_count() == 0, "reading goes on"
         other.execute("ROLLBACK")
         commit(store, 1, 1, store.spec.genesis_id, 1)
+
+
+def test_a_second_node_in_one_home_is_refused(tmp_path: Path) -> None:
+    """Two writers would each follow a head of their own; the directory's lock keeps the second one out."""
+    home = Home(tmp_path)
+    with home.locked(), pytest.raises(Fault, match="another node"), Home(tmp_path).locked():
+        pytest.fail("two nodes in one home")
+    with home.locked():
+        pass
 
 
 def test_a_full_disk_is_a_fault_and_loses_nothing(tmp_path: Path) -> None:
