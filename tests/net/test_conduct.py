@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from bnnchain.consensus.errors import CODES, Invalid
+from bnnchain.net.codes import CODES as NET_CODES
 from bnnchain.net.conduct import BAN_SCORE, DEFAULT_PENALTY, MAX_REMEMBERED, PENALTIES, Conduct
 from bnnchain.net.peers import Backoff
 
@@ -37,7 +38,7 @@ def test_special_codes(code: str) -> None:
 
 
 def test_penalties_are_for_codes_that_exist() -> None:
-    assert set(PENALTIES) <= set(CODES) | {"bad-range", "mempool-full"}
+    assert set(PENALTIES) <= set(CODES) | set(NET_CODES) | {"mempool-full"}
 
 
 def test_memory_is_bounded() -> None:
