@@ -12,10 +12,13 @@ from builders import (
     BOB,
     CAROL,
     CLASSES,
+    COINS,
     GENESIS_TIME,
+    POOL_SIZE,
     SIDE,
     Builder,
     Clock,
+    family_shape,
     founder,
     make_spec,
     open_chain,
@@ -23,7 +26,7 @@ from builders import (
 )
 from refusals import FOUNDED, Refusal, all_refusals
 
-from bnnchain.consensus.codec import encode_block
+from bnnchain.consensus.codec import HEADER_BYTES, encode_block
 from bnnchain.consensus.errors import CODES, Invalid, Unavailable
 from bnnchain.consensus.types import BlockKind
 from bnnchain_kernels.model import Architecture, Conv3x3, Dense, pack_rows, unpack_rows
@@ -104,6 +107,22 @@ def test_the_good_twins_of_the_bad_blocks_are_accepted(tmp_path: Path) -> None:
     assert [family.model_count for family in builder.state.families] == [4]
     assert builder.state.height == 5
     assert builder.state.ledger.account(transfer(CAROL).sender).balance == 300
+
+
+def test_what_stands_exactly_at_a_limit_is_accepted(tmp_path: Path) -> None:
+    """The refused blocks above stand one beyond."""
+    weights = family_shape(0).weight_count
+    exact = {"max_connection_count": weights, "max_gate_macs": weights * POOL_SIZE, "max_block_transactions": 1}
+    builder = Builder(open_chain(tmp_path / "exact.db", make_spec(**exact)))
+    builder.extend(FOUNDED + 1)
+    builder.extend(kind=BlockKind.IDLE, transactions=[transfer(amount=COINS - 1, fee=1, expiry_height=4)])
+    assert builder.state.height == FOUNDED + 2
+    small = Builder(open_chain(tmp_path / "small.db", make_spec(max_block_bytes=HEADER_BYTES + 2)))
+    small.extend(kind=BlockKind.IDLE)
+    second = Builder(open_chain(tmp_path / "second.db", make_spec(min_families=2)))
+    second.extend(FOUNDED)
+    second.extend(1, index=1, timestamp=second.state.timestamp + 5)
+    assert second.state.height == FOUNDED + 1
 
 
 def test_a_block_from_the_future_is_accepted_when_its_time_has_come(tmp_path: Path) -> None:
