@@ -130,13 +130,17 @@ class PlainMutants:
     """The definition: builds every mutant and evaluates it in full."""
 
     def __init__(self, evaluator: Evaluator, samples: Samples, base: Model, images: int) -> None:
+        if not 0 < images <= len(samples):
+            raise ValueError(f"{images} images of {len(samples)}")
         self._evaluator = evaluator
         self._base = base
         self._images = images
         self._labels = samples.labels[:images]
         self._base_right = predict(evaluator.logits(base, 0, images)) == self._labels
         self._blocks = -(-images // BLOCK_IMAGES)
-        self.base_counts: Int32Array = self._by_block(self._base_right)
+        self.base_counts: Int32Array = np.add.reduceat(
+            self._base_right, np.arange(0, images, BLOCK_IMAGES), dtype=np.int32
+        )
 
     def race(self, mutants: Mutants, first_blocks: Int64Array, rules: RaceRules) -> Races:
         """Race every mutant; see :class:`MutantEvaluator`."""
@@ -145,11 +149,8 @@ class PlainMutants:
         counts: Int32Array = np.zeros((len(mutants), self._blocks), np.int32)
         for index in range(len(mutants)):
             model = build_mutant(self._base, mutants, index)
-            right = predict(self._evaluator.logits(model, 0, self._images)) == self._labels
             order = (np.arange(self._blocks) + first_blocks[index]) % self._blocks
-            seen[index] = self._race_one(right, order, rules)
-            kept = order[: seen[index]]
-            counts[index, kept] = self._by_block(right)[kept]
+            seen[index] = self._race_one(model, order, rules, counts[index])
         return Races(seen, counts)
 
     def logits(self, mutants: Mutants) -> Int32Array:
@@ -159,17 +160,17 @@ class PlainMutants:
         logits = [self._evaluator.logits(model, 0, self._images) for model in models]
         return np.array(logits, np.int32).reshape(len(models), self._images, self._base.architecture.classes)
 
-    def _by_block(self, right: npt.NDArray[np.bool_]) -> Int32Array:
-        return np.add.reduceat(right, np.arange(0, len(right), BLOCK_IMAGES), dtype=np.int32)
-
-    def _race_one(self, right: npt.NDArray[np.bool_], order: Int64Array, rules: RaceRules) -> int:
+    def _race_one(self, model: Model, order: Int64Array, rules: RaceRules, counts: Int32Array) -> int:
+        """Fill a mutant's counts block by block until it is rejected; return how many were counted."""
         gained = differing = images = 0
         stage = 1
         for seen, block in enumerate(order.tolist(), start=1):
-            part = slice(block * BLOCK_IMAGES, (block + 1) * BLOCK_IMAGES)
-            gained += int(right[part].sum()) - int(self._base_right[part].sum())
-            differing += int((right[part] != self._base_right[part]).sum())
-            images += len(right[part])
+            start, stop = block * BLOCK_IMAGES, min((block + 1) * BLOCK_IMAGES, self._images)
+            right = predict(self._evaluator.logits(model, start, stop)) == self._labels[start:stop]
+            counts[block] = np.count_nonzero(right)
+            gained += int(counts[block]) - int(self.base_counts[block])
+            differing += int(np.count_nonzero(right != self._base_right[start:stop]))
+            images += stop - start
             if seen == stage and seen < self._blocks:
                 if is_hopeless(rules, gained, differing, images, self._images):
                     return seen

@@ -22,9 +22,12 @@ from bnnchain_kernels.mutants import (
 from bnnchain_kernels.native import NativeEvaluator, instruction_sets
 from bnnchain_kernels.native_mutants import NativeMutants
 from bnnchain_kernels.reference import ReferenceEvaluator
+from bnnchain_kernels.select import mutants_of
 
 if TYPE_CHECKING:
     from numpy.random import Generator
+
+    from bnnchain_kernels.evaluator import EvaluatorFactory
 
 SMALL = Architecture(6, 6, 1, (Conv3x3(3, True), Dense(5), Dense(4)))
 
@@ -182,7 +185,16 @@ def test_a_first_block_outside_the_images(first: int) -> None:
 
 
 @pytest.mark.parametrize("images", [0, 11, -1])
-def test_more_images_than_there_are(images: int) -> None:
+@pytest.mark.parametrize("factory", [NativeEvaluator, ReferenceEvaluator])
+def test_more_images_than_there_are(factory: EvaluatorFactory, images: int) -> None:
     base = random_model(np.random.default_rng(9), SMALL)
+    samples = random_samples(np.random.default_rng(9), SMALL, 10)
     with pytest.raises(ValueError, match="images"):
-        NativeMutants(NativeEvaluator(random_samples(np.random.default_rng(9), SMALL, 10)), base, images)
+        mutants_of(factory(samples), samples, base, images)
+
+
+def test_the_c_kernel_evaluates_mutants_itself() -> None:
+    base = random_model(np.random.default_rng(9), SMALL)
+    samples = random_samples(np.random.default_rng(9), SMALL, 10)
+    assert isinstance(mutants_of(NativeEvaluator(samples), samples, base, 10), NativeMutants)
+    assert isinstance(mutants_of(ReferenceEvaluator(samples), samples, base, 10), PlainMutants)
