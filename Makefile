@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# BLAS threads that compete with our own for few cores slow training down by far.
+export OPENBLAS_NUM_THREADS ?= 1
 
 PYTHONS ?= 3.10 3.12 3.13
 

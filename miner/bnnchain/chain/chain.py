@@ -115,7 +115,7 @@ class Chain:
 
     def missing_datasets(self) -> list[DatasetId]:
         """Return the ids of the chain's data sets whose pools are not here yet."""
-        return [dataset_id for dataset_id in self._head.datasets if self.store.dataset(dataset_id) is None]
+        return [dataset_id for dataset_id in self._head.datasets if not self.store.has_dataset(dataset_id)]
 
     def locator(self) -> list[BlockId]:
         """Return ids of the active chain, head first, steps doubling, genesis last: a peer finds the fork by them."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -92,19 +93,21 @@ class Follower:
 
     async def follow_miner(self, node: NodeClient, refresh: Callable[[], None]) -> None:
         """Add a row for each block of the miner's chain."""
-        async for event in node.watch():
-            if isinstance(event, NewHead):
-                await self._fetch(node, event.block_id)
-                self._mark()
-                refresh()
+        async with aclosing(node.watch()) as events:
+            async for event in events:
+                if isinstance(event, NewHead):
+                    await self._fetch(node, event.block_id)
+                    self._mark()
+                    refresh()
 
     async def follow_validator(self, node: NodeClient, refresh: Callable[[], None]) -> None:
         """Mark the rows that the validator has judged and made its own."""
-        async for event in node.watch():
-            if isinstance(event, NewHead):
-                self._peer_head = event.block_id
-                self._mark()
-                refresh()
+        async with aclosing(node.watch()) as events:
+            async for event in events:
+                if isinstance(event, NewHead):
+                    self._peer_head = event.block_id
+                    self._mark()
+                    refresh()
 
     def report(self, preset: str) -> dict[str, object]:
         """Return everything as `--json` writes it."""

@@ -149,11 +149,13 @@ class Miner:
         if family is None:
             raise Unavailable("an EVOLVE place without a family")
         validator = self._chain.validator
-        pool_size = len(validator.pool(place.dataset_id))
+        pool = validator.pool(place.dataset_id)
+        pool_size = len(pool)
         waited = elapsed(state, next_timestamp(state, self._chain.now()))
         request = EvolveRequest(
             parent=family.best.model,
             pool_size=pool_size,
+            samples=pool,
             population=tuple(founder.model for founder in family.founders),
             gain=required_gain(family, pool_size, waited, params),
             min_flips=required_flips(family.architecture, params),
