@@ -127,7 +127,7 @@ native.NativeEvaluator.workspace = lambda self, prepared: slicing.aligned_words(
 def sanitized(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the library built with the address and undefined-behaviour sanitizers; any finding aborts the process."""
     library = tmp_path_factory.mktemp("sanitized") / "libbnn_kernel.so"
-    flags = ["-std=c11", "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fPIC", "-shared"]
+    flags = ["-std=c11", "-O0", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fPIC", "-shared"]
     sources = [str(source) for source in sorted(SOURCES.glob("*.c"))]
     subprocess.run(["gcc", *flags, "-o", str(library), *sources], check=True, timeout=240)
     return library
