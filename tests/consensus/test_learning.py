@@ -78,6 +78,16 @@ def test_a_gain_below_what_is_demanded_is_refused(claimed: int, is_enough: bool)
         learning.validate_gain(family(), claimed, 700, 0, params)
 
 
+@pytest.mark.parametrize(("claimed", "is_enough"), [(350, False), (351, True), (352, True)])
+def test_a_founder_below_the_chains_accuracy_is_refused(claimed: int, is_enough: bool) -> None:
+    params = make_params(min_family_acc_bp=5_000)
+    if is_enough:
+        learning.validate_accuracy(claimed, 701, params)
+        return
+    with pytest.raises(Invalid, match="bad-family-accuracy"):
+        learning.validate_accuracy(claimed, 701, params)
+
+
 @given(st.integers(0, 10**8), st.integers(0, 10_000))
 def test_thresholds_round_up(count: int, share_bp: int) -> None:
     wanted = share_ceil(count, share_bp)
