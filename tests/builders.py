@@ -33,6 +33,7 @@ from bnnchain.consensus.lineage import new_family, novel_flips
 from bnnchain.consensus.params import Params, params_hash, preset
 from bnnchain.consensus.signatures import public_key
 from bnnchain.consensus.spec import ChainSpec
+from bnnchain.consensus.state import ChainState, FamilyState, ModelRecord, genesis_state
 from bnnchain.consensus.transactions import sign_transfer
 from bnnchain.consensus.types import (
     MAX_TARGET,
@@ -41,13 +42,10 @@ from bnnchain.consensus.types import (
     Block,
     BlockId,
     BlockKind,
-    ChainState,
     DatasetId,
-    FamilyState,
     Header,
     Height,
     ModelHash,
-    ModelRecord,
     PublicKey,
     ShapeHash,
     Signature,
@@ -238,7 +236,7 @@ def made_up_family(
 
 def made_up_state(counters: Sequence[Sequence[int]], height: int) -> ChainState:
     """Return a state with families of (model_count, join_offset, founders, generation, height of the last model)."""
-    state = make_spec().genesis_state()
+    state = genesis_state(make_spec())
     families = tuple(
         made_up_family(
             state, number, models=models, offset=offset, founders=founders, generation=generation, last_height=last

@@ -28,7 +28,8 @@ from bnnchain.chain.store import Store
 from bnnchain.chain.verify import BadBlock, verify_chain
 from bnnchain.consensus.codec import decode_block, encode_block
 from bnnchain.consensus.errors import Fault, Invalid, Unavailable
-from bnnchain.consensus.types import BlockId, BlockKind, ChainState, DatasetId
+from bnnchain.consensus.state import ChainState, genesis_state
+from bnnchain.consensus.types import BlockId, BlockKind, DatasetId
 from bnnchain.datasets.payload import encode_payload
 from bnnchain_kernels.reference import ReferenceEvaluator
 
@@ -130,7 +131,7 @@ def dag(seed: int, spec_state: ChainState) -> list[tuple[bytes, BlockId]]:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_any_order_of_arrival_gives_the_same_weight(seed: int, tmp_path: Path) -> None:
-    blocks = dag(seed, make_spec().genesis_state())
+    blocks = dag(seed, genesis_state(make_spec()))
     weights, states = set(), {}
     for attempt in range(5):
         rng = random.Random(f"{seed} {attempt}")

@@ -20,6 +20,7 @@ from bnnchain.chain.store import Store
 from bnnchain.chain.verify import verify_chain
 from bnnchain.consensus.codec import decode_block
 from bnnchain.consensus.header import block_id
+from bnnchain.consensus.state import genesis_state
 from bnnchain.consensus.types import BlockKind
 from bnnchain_kernels.reference import ReferenceEvaluator
 
@@ -36,7 +37,7 @@ def start(*arguments: object) -> subprocess.Popen[bytes]:
 
 def forked_blocks() -> list[bytes]:
     """Return a trunk of two, a block that wins, and a branch of two that replaces it."""
-    trunk = Builder(make_spec().genesis_state())
+    trunk = Builder(genesis_state(make_spec()))
     raws = trunk.extend(2)
     left, right = Builder(trunk.state), Builder(trunk.state, key=ALICE, seed=1)
     return [*raws, *left.extend(), *right.extend(2)]

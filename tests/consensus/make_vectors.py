@@ -50,8 +50,9 @@ from bnnchain.consensus.election import election_order, join_offset
 from bnnchain.consensus.header import block_id, core_hash
 from bnnchain.consensus.params import PRESETS, encode_params, params_hash
 from bnnchain.consensus.spec import encode_spec
+from bnnchain.consensus.state import ChainState, genesis_state
 from bnnchain.consensus.transactions import transaction_id
-from bnnchain.consensus.types import BlockId, BlockKind, ChainState, DatasetId
+from bnnchain.consensus.types import BlockId, BlockKind, DatasetId
 from bnnchain.datasets.payload import encode_payload
 from bnnchain.wire import Writer, merkle_path, merkle_root, tagged_hash
 from bnnchain_kernels.model import Architecture, Conv3x3, Dense, Model
@@ -148,7 +149,7 @@ def difference_vector(parent: Model) -> dict[str, Any]:
 
 
 def header_vector() -> dict[str, Any]:
-    builder = Builder(make_spec().genesis_state())
+    builder = Builder(genesis_state(make_spec()))
     header = builder.found(builder.place(), transactions=[transfer()]).header
     return {
         "fields": asdict(header),
@@ -265,7 +266,7 @@ def chain_vector(name: str, spec: ChainSpec, raws: list[bytes], states: list[Cha
 def learned_chain() -> dict[str, Any]:
     """Return two founders, three children, an IDLE block with transfers, and the next family after the first closes."""
     spec = make_spec(max_family_generations=3)
-    builder, raws, states = Builder(spec.genesis_state()), [], []
+    builder, raws, states = Builder(genesis_state(spec)), [], []
     for number in range(8):
         kind = BlockKind.IDLE if number == 3 else None
         orders = [transfer(nonce=0, fee=3), transfer(ALICE, ALICE, nonce=1)] if number == 3 else ()
@@ -277,7 +278,7 @@ def learned_chain() -> dict[str, Any]:
 def mined_chain() -> dict[str, Any]:
     """Return blocks of a closed lottery, some early and some late, so that the target moves."""
     spec = make_spec(initial_target=1 << 243, is_lottery_open=0)
-    builder, raws, states = Builder(spec.genesis_state()), [], []
+    builder, raws, states = Builder(genesis_state(spec)), [], []
     for pause in (60, 5, 300, 60):
         block = builder.mine(builder.next(timestamp=builder.state.timestamp + pause))
         builder = Builder(builder.after(builder.state, block))

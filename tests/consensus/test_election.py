@@ -9,21 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bnnchain.consensus.election import election_order, is_open, join_offset, open_place_count, round_key
-from bnnchain.consensus.types import (
-    BlockKind,
-    ChainState,
-    DatasetId,
-    DatasetState,
-    FamilyState,
-    Height,
-)
+from bnnchain.consensus.state import ChainState, DatasetState, FamilyState, genesis_state
+from bnnchain.consensus.types import BlockKind, DatasetId, Height
 
 FOUND, EVOLVE = BlockKind.FOUND, BlockKind.EVOLVE
 SECOND_DATASET = DatasetId(b"\2" * 32)
 
 
 def genesis(**params: int) -> ChainState:
-    return make_spec(**params).genesis_state()
+    return genesis_state(make_spec(**params))
 
 
 def with_families(state: ChainState, *families: FamilyState, height: int = 0) -> ChainState:
@@ -129,7 +123,7 @@ def test_another_place_opens_each_skip_s(elapsed_s: int, count: int) -> None:
 
 
 def test_places_can_be_filled_out_of_order_once_they_are_open() -> None:
-    builder = Builder(make_spec(min_families=2).genesis_state())
+    builder = Builder(genesis_state(make_spec(min_families=2)))
     builder.extend()
     assert places(builder.state, min_families=2) == [(FOUND, 1), (FOUND, 0)]
     late = builder.state.timestamp + 5

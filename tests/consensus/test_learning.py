@@ -13,7 +13,8 @@ from bnnchain.consensus import learning
 from bnnchain.consensus.errors import Invalid
 from bnnchain.consensus.lineage import new_family, novel_flip_count, novel_flips, novelty_of, with_child, with_founder
 from bnnchain.consensus.params import share_ceil
-from bnnchain.consensus.types import BlockId, DatasetId, FamilyState, Height, ModelHash, ModelRecord, PublicKey
+from bnnchain.consensus.state import FamilyState, ModelRecord
+from bnnchain.consensus.types import BlockId, DatasetId, Height, ModelHash, PublicKey
 from bnnchain_kernels.model import Architecture, Dense, Model
 
 SHAPE = Architecture(1, 5, 1, (Dense(2), Dense(2)))

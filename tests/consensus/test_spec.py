@@ -9,6 +9,7 @@ from bnnchain.consensus.codec import encode_header
 from bnnchain.consensus.params import MAX_MONEY
 from bnnchain.consensus.signatures import public_key
 from bnnchain.consensus.spec import MAX_ALLOCATIONS, MAX_SPEC_BYTES, ChainSpec, decode_spec, encode_spec
+from bnnchain.consensus.state import genesis_state
 from bnnchain.consensus.types import MAX_TARGET, Account, Amount, BlockKind
 from bnnchain.wire import ZERO_HASH, tagged_hash
 from bnnchain_kernels.errors import Invalid
@@ -51,7 +52,7 @@ def test_genesis_commits_to_every_byte_of_the_spec() -> None:
 
 
 def test_the_genesis_state_holds_the_allocations() -> None:
-    state = make_spec().genesis_state()
+    state = genesis_state(make_spec())
     assert state.ledger.account(public_key(ALICE)) == Account(Amount(COINS), 0)
     assert state.supply == 2 * COINS == state.ledger.total()
     assert (state.height, state.weight, state.families, state.coinbases) == (0, 0, (), ())
@@ -63,7 +64,7 @@ def test_parameters_change_at_their_height() -> None:
 
 
 def test_a_scheduled_change_is_what_the_next_block_is_judged_by() -> None:
-    builder = Builder(make_spec((3, make_params(is_idle_allowed=0))).genesis_state())
+    builder = Builder(genesis_state(make_spec((3, make_params(is_idle_allowed=0)))))
     builder.extend(2, kind=BlockKind.IDLE)
     with pytest.raises(Invalid, match="bad-kind"):
         builder.after(builder.state, builder.idle())

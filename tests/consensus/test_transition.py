@@ -16,13 +16,14 @@ from bnnchain.consensus import transition
 from bnnchain.consensus.codec import decode_block, encode_block
 from bnnchain.consensus.errors import CODES, Invalid
 from bnnchain.consensus.lottery import lottery_value
-from bnnchain.consensus.types import Block, BlockKind, ChainState
+from bnnchain.consensus.state import ChainState, genesis_state
+from bnnchain.consensus.types import Block, BlockKind
 
 NOW = GENESIS_TIME + 10**6
 
 
 def evolving(blocks: int = 4, **params: int) -> Builder:
-    builder = Builder(make_spec(**params).genesis_state())
+    builder = Builder(genesis_state(make_spec(**params)))
     builder.extend(blocks)
     return builder
 
@@ -84,7 +85,7 @@ def describe(state: ChainState) -> tuple[object, ...]:
 
 
 def test_replay_without_inference_gives_the_judged_state() -> None:
-    builder = Builder(make_spec().genesis_state())
+    builder = Builder(genesis_state(make_spec()))
     validator = make_validator()
     replayed = builder.state
     for number in range(12):
@@ -124,7 +125,7 @@ def test_check_lottery_compares_the_whole_value() -> None:
 
 @pytest.mark.parametrize(("timestamp", "seconds"), [(0, 0), (7, 7), (-3, 0)])
 def test_elapsed_time_is_never_negative(timestamp: int, seconds: int) -> None:
-    state = make_spec().genesis_state()
+    state = genesis_state(make_spec())
     assert transition.elapsed(state, GENESIS_TIME + timestamp) == seconds
 
 

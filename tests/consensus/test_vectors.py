@@ -33,8 +33,9 @@ from bnnchain.consensus.errors import CODES
 from bnnchain.consensus.header import block_id, core_hash
 from bnnchain.consensus.params import PRESETS, encode_params, params_hash, read_params
 from bnnchain.consensus.spec import decode_spec, encode_spec
+from bnnchain.consensus.state import ChainState, genesis_state
 from bnnchain.consensus.transactions import transaction_id
-from bnnchain.consensus.types import BlockId, ChainState, DatasetId
+from bnnchain.consensus.types import BlockId, DatasetId
 from bnnchain.datasets.dataset import dataset_from_payloads
 from bnnchain.wire import Reader, Writer, merkle_path, merkle_root, tagged_hash
 from bnnchain_kernels.errors import Invalid
@@ -176,7 +177,7 @@ def genesis(spec: str, identity: str) -> ChainState:
     decoded = decode_spec(raw(spec))
     assert encode_spec(decoded).hex() == spec
     assert decoded.genesis_id.hex() == identity
-    return decoded.genesis_state()
+    return genesis_state(decoded)
 
 
 @named(CONSENSUS["chains"])

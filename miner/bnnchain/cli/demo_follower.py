@@ -13,6 +13,7 @@ from bnnchain.chain.validator import Validator
 from bnnchain.consensus.codec import decode_block
 from bnnchain.consensus.header import block_id
 from bnnchain.consensus.params import BP
+from bnnchain.consensus.state import genesis_state
 from bnnchain.consensus.types import BlockId, BlockKind
 from bnnchain.net.messages import NewHead
 from bnnchain_kernels.evaluator import count_correct
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bnnchain.consensus.spec import ChainSpec
-    from bnnchain.consensus.types import ChainState
+    from bnnchain.consensus.state import ChainState
     from bnnchain.net.client import NodeClient
     from bnnchain_kernels.evaluator import EvaluatorFactory, Samples
 
@@ -79,7 +80,7 @@ class Follower:
         self._heldout = heldout
         self._evaluator = factory(heldout)
         self._replayer = Validator(factory)
-        self._states: dict[BlockId, ChainState] = {spec.genesis_id: spec.genesis_state()}
+        self._states: dict[BlockId, ChainState] = {spec.genesis_id: genesis_state(spec)}
         self._peer_head: BlockId = spec.genesis_id
         self._started = self._last = 0.0
 

@@ -29,7 +29,7 @@ from bnnchain_kernels.select import select
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bnnchain.consensus.types import ChainState, FamilyState
+    from bnnchain.consensus.state import ChainState, FamilyState
 
 SHORT_ID = 16
 MAX_HEIGHT = (1 << 63) - 1

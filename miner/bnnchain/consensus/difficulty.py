@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from bnnchain.consensus.params import MEDIAN_TIME_BLOCKS, Params
-from bnnchain.consensus.types import MAX_TARGET, ChainState
+from bnnchain.consensus.types import MAX_TARGET
+
+if TYPE_CHECKING:
+    from bnnchain.consensus.state import ChainState
 
 HALFLIFE_INTERVALS = 10
 """The half-life of the target is this many block intervals."""

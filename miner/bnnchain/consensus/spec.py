@@ -12,26 +12,18 @@ from typing import TYPE_CHECKING
 
 from bnnchain.bnn.encoding import decode_model, encode_model, model_hash
 from bnnchain.consensus.errors import Invalid
-from bnnchain.consensus.header import block_id
-from bnnchain.consensus.ledger import Ledger
+from bnnchain.consensus.header import block_id, idle_header
 from bnnchain.consensus.params import MAX_MONEY, MAX_U64, Params, encode_params, params_hash, read_params
-from bnnchain.consensus.signatures import KEY_BYTES, SIGNATURE_BYTES
+from bnnchain.consensus.signatures import KEY_BYTES
 from bnnchain.consensus.types import (
     MAX_TARGET,
     VERSION,
-    Account,
     Amount,
     BlockId,
-    BlockKind,
-    ChainState,
-    DatasetId,
-    DatasetState,
     Header,
     Height,
     ModelHash,
     PublicKey,
-    ShapeHash,
-    Signature,
 )
 from bnnchain.datasets.manifest import Manifest, decode_manifest, encode_manifest
 from bnnchain.wire import ZERO_HASH, Reader, Writer, tagged_hash
@@ -111,8 +103,7 @@ class ChainSpec:
     @cached_property
     def genesis_header(self) -> Header:
         """The header of block 0: unsigned, it commits to the spec by its transaction root."""
-        return Header(
-            version=VERSION,
+        return idle_header(
             chain_id=self.chain_id,
             height=Height(0),
             previous_hash=BlockId(ZERO_HASH),
@@ -120,21 +111,7 @@ class ChainSpec:
             miner=PublicKey(bytes(KEY_BYTES)),
             tx_root=tagged_hash("spec", encode_spec(self)),
             params_hash=params_hash(self.params_at(0)),
-            kind=BlockKind.IDLE,
-            dataset_id=DatasetId(ZERO_HASH),
-            family_id=0,
-            generation=0,
-            model_count=0,
-            previous_model_hash=BlockId(ZERO_HASH),
-            shape_hash=ShapeHash(ZERO_HASH),
-            model_hash=ModelHash(ZERO_HASH),
-            correct_new=0,
-            correct_parent=0,
-            eval_total=0,
             target=self.initial_target,
-            nonce=0,
-            y=ZERO_HASH,
-            signature=Signature(bytes(SIGNATURE_BYTES)),
         )
 
     @cached_property
@@ -146,24 +123,6 @@ class ChainSpec:
     def model_hash(self) -> ModelHash:
         """The hash of the lottery's model."""
         return ModelHash(model_hash(self.model))
-
-    def genesis_state(self) -> ChainState:
-        """Return the state after block 0."""
-        dataset_id = DatasetId(self.dataset.dataset_id)
-        ledger = Ledger().updated({key: Account(amount, 0) for key, amount in self.allocations if amount})
-        return ChainState(
-            spec=self,
-            head=self.genesis_id,
-            height=Height(0),
-            timestamp=self.genesis_time,
-            recent_timestamps=(self.genesis_time,),
-            weight=0,
-            datasets={dataset_id: DatasetState(self.dataset, Height(0))},
-            families=(),
-            ledger=ledger,
-            coinbases=(),
-            supply=ledger.total(),
-        )
 
 
 def encode_spec(spec: ChainSpec) -> bytes:

@@ -23,21 +23,9 @@ from bnnchain.consensus.errors import Invalid
 from bnnchain.consensus.header import block_id, core_hash, is_signed, transactions_root
 from bnnchain.consensus.lineage import new_family, with_child, with_founder
 from bnnchain.consensus.params import MEDIAN_TIME_BLOCKS, Params, params_hash
+from bnnchain.consensus.state import ChainState, Coinbase, FamilyState, ModelRecord
 from bnnchain.consensus.transactions import apply_transactions, pay_mature
-from bnnchain.consensus.types import (
-    VERSION,
-    Amount,
-    Block,
-    BlockId,
-    BlockKind,
-    ChainState,
-    Coinbase,
-    FamilyState,
-    Header,
-    Height,
-    ModelHash,
-    ModelRecord,
-)
+from bnnchain.consensus.types import VERSION, Amount, Block, BlockId, BlockKind, Header, Height, ModelHash
 from bnnchain.wire import ZERO_HASH
 
 if TYPE_CHECKING:

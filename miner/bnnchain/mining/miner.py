@@ -17,7 +17,7 @@ from bnnchain.consensus.lineage import novel_flips
 from bnnchain.consensus.params import BP, Params, share_ceil
 from bnnchain.consensus.signatures import public_key
 from bnnchain.consensus.transition import elapsed
-from bnnchain.consensus.types import BlockKind, ChainState
+from bnnchain.consensus.types import BlockKind
 from bnnchain.mining.evolve import EvolveRequest, evolve
 from bnnchain.mining.shapes import new_shape
 from bnnchain.mining.template import (
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from bnnchain.chain.chain import Chain
     from bnnchain.chain.mempool import Mempool
     from bnnchain.consensus.election import Place
+    from bnnchain.consensus.state import ChainState
     from bnnchain.mining.founders import FoundedModel, Founder
     from bnnchain_kernels.model import Architecture
 

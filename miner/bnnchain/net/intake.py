@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
     from bnnchain.chain.chain import Chain, Import
     from bnnchain.chain.mempool import Mempool
-    from bnnchain.consensus.types import Block, ChainState, DatasetId, TransactionId
+    from bnnchain.consensus.state import ChainState
+    from bnnchain.consensus.types import Block, DatasetId, TransactionId
 
 log = logging.getLogger(__name__)
 
