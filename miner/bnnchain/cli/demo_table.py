@@ -25,6 +25,7 @@ class DemoTable:
 
     def __init__(self, follower: Follower, *, to_stderr: bool) -> None:
         self._follower = follower
+        self._activity = ""
         self._console = Console(stderr=to_stderr)
         self._live = Live(console=self._console, auto_refresh=False, get_renderable=self._render)
 
@@ -41,12 +42,26 @@ class DemoTable:
 
     def refresh(self) -> None:
         """Show what the follower has now."""
+        self._activity = ""
+        self._live.refresh()
+
+    def tell(self, activity: str) -> None:
+        """Show what the miner is at, below the table, until the next block."""
+        self._activity = activity
         self._live.refresh()
 
     def _render(self) -> Table:
         spec = self._follower.spec
         title = f"chain {spec.name}: {spec.dataset.name}, {spec.dataset.pool_size} images count"
-        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+        table = Table(
+            title=title,
+            title_justify="left",
+            caption=self._activity,
+            caption_justify="left",
+            box=box.SIMPLE_HEAD,
+            pad_edge=False,
+            padding=(0, 1, 0, 0),
+        )
         for column in COLUMNS:
             table.add_column(column, justify="left" if column in {"kind", "peer"} else "right", no_wrap=True)
         for row in self._follower.rows:
