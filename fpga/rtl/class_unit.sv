@@ -55,7 +55,12 @@ module class_unit #(
 
   logic read_q, first_q, end_q;
   logic [overlay_pkg::CLASS_BITS-1:0] class_q;
-  logic [LANES-1:0][overlay_pkg::ACC_BITS-1:0] matches_q;
+  logic [LANES-1:0][overlay_pkg::ACC_BITS-1:0] selected, matches_q;
+  for (genvar lane = 0; lane < LANES; lane++) begin : g_select
+    // A slice first: yosys would shift the whole array for every lane.
+    wire [FILTERS*overlay_pkg::ACC_BITS-1:0] sums = acc[lane];
+    assign selected[lane] = sums[class_index[FILTER_BITS-1:0]*overlay_pkg::ACC_BITS+:overlay_pkg::ACC_BITS];
+  end
   logic [overlay_pkg::LOGIT_BITS-1:0] bias_q;
   always_ff @(posedge clk) begin
     if (group_start) reading <= 1'b1;
@@ -65,7 +70,7 @@ module class_unit #(
     first_q <= class_index == '0;
     end_q   <= class_end;
     class_q <= class_index;
-    for (int lane = 0; lane < LANES; lane++) matches_q[lane] <= acc[lane][class_index[FILTER_BITS-1:0]];
+    matches_q <= selected;
     bias_q <= biases[class_index[BIAS_BITS-1:0]];
     if (rst) begin
       reading     <= 1'b0;

@@ -52,7 +52,9 @@ module image_loader #(
 
     if (take) begin
       if (in_label) begin
-        labels[bank][lane] <= s_axis_tdata[overlay_pkg::CLASS_BITS-1:0];
+        for (int i = 0; i < 2; i++)
+          for (int j = 0; j < LANES; j++)
+            if (bank == 1'(i) && lane == LANE_BITS'(j)) labels[i][j] <= s_axis_tdata[overlay_pkg::CLASS_BITS-1:0];
         words_left         <= input_words - 1'b1;
         pointer            <= bank ? input_words : '0;
         in_label           <= 1'b0;
