@@ -45,7 +45,9 @@ module batch_sequencer #(
   logic run_final;
   logic class_pending;  // the class unit has not finished the batch before
 
-  wire layer_done = state == RUN & ~walker_busy & ~pipeline_busy;
+  logic active;
+  always_ff @(posedge clk) active <= walker_busy | pipeline_busy;
+  wire layer_done = state == RUN & ~walker_busy & ~active;
   wire waiting = state == IDLE | (state == WAIT & index == '0 & ~full[bank]);  // for images: no layer's cycles
   wire wait_room = layer.last & (~room | class_pending);
 
@@ -65,7 +67,9 @@ module batch_sequencer #(
     in_base <= index != '0 ? layer.in_base : bank ? input_words : '0;
 
     done   <= 1'b0;
-    cycles <= layer_done | waiting ? 32'd1 : cycles + 1'b1;
+    // Waiting for images or for room in the output stream is nobody's computation.
+    if (layer_done | waiting) cycles <= 32'd1;
+    else if (~(state == START & wait_room)) cycles <= cycles + 1'b1;
     if (batch_done) class_pending <= 1'b0;
     case (state)
       IDLE: begin

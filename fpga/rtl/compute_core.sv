@@ -93,7 +93,7 @@ module compute_core #(
 
   assign group_start = step7.valid & step7.last & step7.logits;
 
-  assign pipeline_busy = store | step0.valid | step1.valid | step2.valid | step3.valid | step4.valid | step5.valid
+  assign pipeline_busy = step0.valid | step1.valid | step2.valid | step3.valid | step4.valid | step5.valid
       | step6.valid | step7.valid;
 
   wire unused = &{1'b0, write_data};

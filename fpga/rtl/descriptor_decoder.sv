@@ -75,46 +75,57 @@ module descriptor_decoder #(
   } state_t;
   state_t state;
 
+  // Every comparison is registered; a state acts once the registers have seen its operands (age 2).
+  logic bad_op, bad_size, bad_in_words, bad_groups, over_depth, over_total, bad_chain, over_half, bad_next, over_out;
+  logic low_out, overlap, has_out, over_weights, over_weight_end, bad_thresholds, bad_fan_in;
+  always_ff @(posedge clk) begin
+    bad_op          <= reserved | ~(conv | dense | rows) | (pool & dense) | last != is_last | (last & ~dense)
+                       | (rows & ~is_first) | (~dense & ~is_first & prev_dense);
+    bad_size        <= width < side_min || width > side_max || height < side_min || height > side_max
+                       || (rows && (width > 9'(WORD) || WORD < 9));
+    bad_in_words    <= in_words == '0 || in_words > 16'(DEPTH) || (rows && in_words != 16'd1);
+    bad_groups      <= groups == '0 || groups > 16'd256
+                       || (last && groups != 16'(classes_left >> CLASS_SHIFT) + 16'd1);
+    over_depth      <= product > (2 * CB)'(DEPTH);
+    over_total      <= total_in > DEPTH;
+    over_half       <= total_in > DEPTH >> 1 || in_base != '0;
+    bad_chain       <= in_base != 16'(prev_base) || total_in != prev_words;
+    bad_next        <= conv && (width != prev_width || height != prev_height || in_words != 16'(prev_pixel_words));
+    over_out        <= out_end > 17'(DEPTH);
+    low_out         <= out_base < 16'(act_floor);
+    overlap         <= ~is_first && 17'(in_base) < out_end && 17'(out_base) < in_end;
+    has_out         <= out_base != '0;
+    over_weights    <= product > (2 * CB)'(weight_words);
+    over_weight_end <= weight_end > {1'b0, weight_words};
+    bad_thresholds  <= last ? threshold_base != '0 : threshold_end > {1'b0, threshold_groups};
+    bad_fan_in      <= fan_in == '0 || fan_in > 32'(row_words) * 32'(WORD);
+  end
+
   // First condition that fails names the error of a state.
   overlay_pkg::error_t verdict;
   always_comb begin
     verdict = overlay_pkg::ERR_NONE;
     case (state)
-      FORMAT:
-      if (~crc_ok) verdict = overlay_pkg::ERR_DESC_CRC;
-      else if (reserved | ~(conv | dense | rows) | (pool & dense) | last != is_last | (last & ~dense)
-               | (rows & ~is_first) | (~dense & ~is_first & prev_dense))
-        verdict = overlay_pkg::ERR_DESC_OP;
+      FORMAT: verdict = ~crc_ok ? overlay_pkg::ERR_DESC_CRC : bad_op ? overlay_pkg::ERR_DESC_OP : overlay_pkg::ERR_NONE;
       SIZE:
-      if (width < side_min || width > side_max || height < side_min || height > side_max
-          || (rows && (width > 9'(WORD) || WORD < 9)))
-        verdict = overlay_pkg::ERR_DESC_SIZE;
-      else if (in_words == '0 || in_words > 16'(DEPTH) || (rows && in_words != 16'd1))
-        verdict = overlay_pkg::ERR_DESC_INPUT;
-      else if (groups == '0 || groups > 16'd256
-               || (last && groups != 16'(classes_left >> CLASS_SHIFT) + 16'd1))
-        verdict = overlay_pkg::ERR_DESC_GROUPS;
-      INPUT: if (product > 26'(DEPTH)) verdict = overlay_pkg::ERR_DESC_INPUT;
-      CHAIN:
-      if (total_in > DEPTH) verdict = overlay_pkg::ERR_DESC_INPUT;
-      else if (is_first) begin
-        if (in_base != '0 || total_in > DEPTH >> 1) verdict = overlay_pkg::ERR_DESC_INPUT;
-      end else if (in_base != 16'(prev_base) || total_in != prev_words
-               || (conv && (width != prev_width || height != prev_height || in_words != 16'(prev_pixel_words))))
-        verdict = overlay_pkg::ERR_DESC_INPUT;
-      OUT_ALL: if (product > 26'(DEPTH)) verdict = overlay_pkg::ERR_DESC_ACTIVATIONS;
+      verdict = bad_size ? overlay_pkg::ERR_DESC_SIZE
+          : bad_in_words ? overlay_pkg::ERR_DESC_INPUT
+          : bad_groups ? overlay_pkg::ERR_DESC_GROUPS : overlay_pkg::ERR_NONE;
+      LINE: if (over_depth & ~rows & ~dense) verdict = overlay_pkg::ERR_DESC_INPUT;
+      CHAIN: if (over_total | (is_first ? over_half : bad_chain | bad_next)) verdict = overlay_pkg::ERR_DESC_INPUT;
+      OUT_ALL: if (over_depth) verdict = overlay_pkg::ERR_DESC_ACTIVATIONS;
       PLACE:
-      if (last ? out_base != '0 : product > 26'(DEPTH) || out_end > 17'(DEPTH) || out_base < 16'(act_floor)
-          || (~is_first && 17'(in_base) < out_end && 17'(out_base) < in_end))
-        verdict = overlay_pkg::ERR_DESC_ACTIVATIONS;
+      if (last ? has_out : over_depth | over_out | low_out | overlap) verdict = overlay_pkg::ERR_DESC_ACTIVATIONS;
       CHECK_WEIGHTS:
-      if (product > 26'(weight_words) || weight_end > {1'b0, weight_words}) verdict = overlay_pkg::ERR_DESC_WEIGHTS;
-      else if (last ? threshold_base != '0 : threshold_end > {1'b0, threshold_groups})
-        verdict = overlay_pkg::ERR_DESC_THRESHOLDS;
-      else if (fan_in == '0 || fan_in > 32'(row_words) * 32'(WORD)) verdict = overlay_pkg::ERR_DESC_FAN_IN;
+      verdict = over_weights | over_weight_end ? overlay_pkg::ERR_DESC_WEIGHTS
+          : bad_thresholds ? overlay_pkg::ERR_DESC_THRESHOLDS
+          : bad_fan_in ? overlay_pkg::ERR_DESC_FAN_IN : overlay_pkg::ERR_NONE;
       default: ;
     endcase
   end
+
+  logic [1:0] age;
+  always_ff @(posedge clk) age <= mul_busy | age[1] ? '0 : age + 1'b1;
 
   always_ff @(posedge clk) begin
     done  <= 1'b0;
@@ -125,12 +136,15 @@ module descriptor_decoder #(
       mul_a    <= mul_a << 1;
       mul_b    <= mul_b >> 1;
       mul_busy <= |mul_b[CB-1:1];
+    end else if (state == IDLE) begin
+      if (start) state <= FORMAT;
+    end else if (~age[1]) begin
+      // the comparisons settle
     end else if (verdict != overlay_pkg::ERR_NONE) begin
       error <= verdict;
       state <= IDLE;
     end else
       case (state)
-        IDLE: if (start) state <= FORMAT;
         FORMAT: state <= SIZE;
         SIZE: begin
           multiply(CB'(in_words), CB'(width));

@@ -38,27 +38,46 @@ module image_loader #(
 
   assign s_axis_tready = active & ~full[bank] & ~store_next;
   wire take = s_axis_tvalid & s_axis_tready;
+  logic last_image, last_lane;  // one cycle late, which the label word leaves time for
   wire image_end = take & ~in_label & words_left == '0;
-  wire run_end = image_end & images_left == '0;
-  wire batch_end = image_end & (lane == LANE_BITS'(LANES - 1) | images_left == '0);
-  wire label_ok = s_axis_tdata[31:overlay_pkg::CLASS_BITS] == '0
-      && s_axis_tdata[overlay_pkg::CLASS_BITS-1:0] <= classes_left;
+  wire run_end = image_end & last_image;
+  wire batch_end = image_end & (last_lane | last_image);
+
+  // What was taken, judged and distributed a cycle later.
+  logic label_q, early_q, missing_q;
+  logic [LANES-1:0] label_lane;
+  logic label_bank;
+  logic [31:0] data_q;
+  wire label_ok = data_q[31:overlay_pkg::CLASS_BITS] == '0 && data_q[overlay_pkg::CLASS_BITS-1:0] <= classes_left;
+  always_ff @(posedge clk) begin
+    last_image <= images_left == '0;
+    last_lane  <= lane == LANE_BITS'(LANES - 1);
+    label_q    <= take & in_label & ~rst;
+    early_q    <= take & s_axis_tlast & ~run_end & ~rst;
+    missing_q  <= run_end & ~s_axis_tlast & ~rst;
+    data_q     <= s_axis_tdata;
+    label_bank <= bank;
+    for (int i = 0; i < LANES; i++) label_lane[i] <= lane == LANE_BITS'(i);
+
+    for (int i = 0; i < 2; i++)
+      for (int j = 0; j < LANES; j++)
+        if (label_q && label_bank == 1'(i) && label_lane[j]) labels[i][j] <= data_q[overlay_pkg::CLASS_BITS-1:0];
+    error <= rst ? overlay_pkg::ERR_NONE
+        : early_q ? overlay_pkg::ERR_TLAST_EARLY
+        : missing_q ? overlay_pkg::ERR_TLAST_MISSING
+        : label_q & ~label_ok ? overlay_pkg::ERR_LABEL : overlay_pkg::ERR_NONE;
+  end
 
   always_ff @(posedge clk) begin
     load      <= '0;
     load_addr <= pointer;
     load_data <= s_axis_tdata[WORD-1:0];
-    error     <= overlay_pkg::ERR_NONE;
 
     if (take) begin
       if (in_label) begin
-        for (int i = 0; i < 2; i++)
-          for (int j = 0; j < LANES; j++)
-            if (bank == 1'(i) && lane == LANE_BITS'(j)) labels[i][j] <= s_axis_tdata[overlay_pkg::CLASS_BITS-1:0];
-        words_left         <= input_words - 1'b1;
-        pointer            <= bank ? input_words : '0;
-        in_label           <= 1'b0;
-        if (~label_ok) error <= overlay_pkg::ERR_LABEL;
+        words_left <= input_words - 1'b1;
+        pointer    <= bank ? input_words : '0;
+        in_label   <= 1'b0;
       end else begin
         load[lane] <= 1'b1;
         pointer    <= pointer + 1'b1;
@@ -76,8 +95,6 @@ module image_loader #(
         bank           <= ~bank;
       end
       if (run_end) active <= 1'b0;
-      if (s_axis_tlast & ~run_end) error <= overlay_pkg::ERR_TLAST_EARLY;
-      if (run_end & ~s_axis_tlast) error <= overlay_pkg::ERR_TLAST_MISSING;
     end
     for (int i = 0; i < 2; i++) if (free[i]) full[i] <= 1'b0;
 
@@ -92,7 +109,6 @@ module image_loader #(
     if (rst) begin
       active <= 1'b0;
       full   <= '0;
-      error  <= overlay_pkg::ERR_NONE;
     end
   end
 endmodule

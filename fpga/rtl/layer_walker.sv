@@ -22,13 +22,11 @@ module layer_walker (
   logic [1:0] quad, tap_row;
   logic [overlay_pkg::ACT_BITS-1:0] run_left;
   logic first;
+  // Set while the counter is zero, computed with the counter: comparing afterwards would cost two LUT levels.
+  logic run_end, group_end, col_end, band_end;
 
-  wire run_end = run_left == '0;
   wire word_end = run_end & (~layer.conv | tap_row == 2'd2);
   wire quad_end = ~layer.pool | quad == 2'd3;
-  wire group_end = groups_left == '0;
-  wire col_end = cols_left == '0;
-  wire band_end = bands_left == '0;
   wire neuron_end = word_end & quad_end;
   wire pixel_end = neuron_end & group_end;
   wire line_end = pixel_end & col_end;
@@ -107,6 +105,7 @@ module layer_walker (
     if (issue) begin
       first    <= word_end;
       run_left <= run_end ? layer.run_left : run_left - 1'b1;
+      run_end  <= run_end ? layer.run_left == '0 : run_left == 1;
       tap_row  <= word_end ? '0 : tap_row + {1'b0, run_end};
       act_addr <= word_end ? next_base : run_end ? act_addr + next_tap_row : act_addr + 1'b1;
       if (word_end) begin
@@ -115,6 +114,7 @@ module layer_walker (
       end
       if (neuron_end) begin
         groups_left <= group_end ? layer.groups_left : groups_left - 1'b1;
+        group_end   <= group_end ? layer.groups_left == '0 : groups_left == 1;
         group       <= group_end ? layer.threshold_base : group + 1'b1;
       end
       weight_addr <= word_end & ~quad_end ? weight_row : pixel_end ? layer.weight_base : weight_addr + 1'b1;
@@ -122,10 +122,12 @@ module layer_walker (
       if (pixel_end) begin
         pixel_base <= next_base;
         cols_left  <= col_end ? layer.cols_left : cols_left - 1'b1;
+        col_end    <= col_end ? layer.cols_left == '0 : cols_left == 1;
       end
       if (line_end) begin
         line_base  <= next_base;
         bands_left <= bands_left - 1'b1;
+        band_end   <= bands_left == 1;
       end
     end
 
@@ -133,6 +135,10 @@ module layer_walker (
       IDLE: begin
         if (start) state <= layer.rows ? FILL : RUN;
         first         <= 1'b1;
+        run_end       <= layer.run_left == '0;
+        group_end     <= layer.groups_left == '0;
+        col_end       <= layer.cols_left == '0;
+        band_end      <= layer.bands_left == '0;
         run_left      <= layer.run_left;
         tap_row       <= '0;
         quad          <= '0;

@@ -38,7 +38,7 @@ module run_control #(
   logic done, failed, model_valid;
   overlay_pkg::error_t code;
   logic [overlay_pkg::LAYER_BITS-1:0] layer;
-  logic [31:0] quiet, sum;
+  logic [31:0] patience, sum;
   wire busy = loading | running;
   wire request = load_request | run_request;
 
@@ -59,9 +59,11 @@ module run_control #(
   end
   wire failing = cause != overlay_pkg::ERR_NONE;
 
+  logic progress_q;
   always_ff @(posedge clk) begin
-    quiet   <= progress | ~busy ? '0 : quiet + 1'b1;
-    expired <= quiet >= watchdog_limit & busy & ~progress;
+    progress_q <= progress | ~busy;
+    patience   <= progress_q ? watchdog_limit : patience - 1'b1;
+    expired    <= patience == '0 & ~progress_q;
   end
 
   assign load_start = load_request & ~busy & ~reset_q;
@@ -87,7 +89,7 @@ module run_control #(
       layer       <= '0;
       sum         <= '0;
       images_done <= '0;
-      cycles      <= 32'd1;  // the cycle of the request itself counts, the one that shows done does not
+      cycles      <= '0;
     end
     if (loading & load_done) begin
       loading     <= 1'b0;
