@@ -55,10 +55,10 @@ class Samples:
 
     def unpack(self, start: int, stop: int) -> UInt8Array:
         """Return images start..stop as 0/1 ``uint8[stop-start, height, width, planes]``."""
-        bits: UInt8Array = np.unpackbits(
+        bits = np.unpackbits(
             self.images[start:stop], axis=1, count=self.height * self.width * self.planes, bitorder="little"
         )
-        images: UInt8Array = bits.reshape(-1, self.height, self.width, self.planes)
+        images: UInt8Array = bits.astype(np.uint8, copy=False).reshape(-1, self.height, self.width, self.planes)
         return images
 
     def validate_fits(self, architecture: Architecture) -> None:
@@ -110,4 +110,5 @@ def count_correct(evaluator: Evaluator, model: Model, size: int) -> int:
 
 def predict(logits: Int32Array) -> UInt8Array:
     """Return ``uint8[n]``, the class of the largest logit; ties go to the lowest class (PROTOCOL.md, "Model")."""
-    return logits.argmax(axis=1).astype(np.uint8)
+    labels: UInt8Array = np.argmax(logits, axis=1).astype(np.uint8)
+    return labels

@@ -46,7 +46,7 @@ class ReferenceEvaluator:
             activations = match_counts(activations, layer, rows) >= limits
             if isinstance(layer.layer, Conv3x3) and layer.layer.pool:
                 activations = pool_or(activations)
-        matches = match_counts(activations, geometry[-1], weights[-1]).reshape(stop - start, -1)
+        matches = match_counts(activations, geometry[-1], weights[-1]).reshape(stop - start, geometry[-1].out_channels)
         return (2 * matches - geometry[-1].fan_in + model.biases).astype(np.int32)
 
 

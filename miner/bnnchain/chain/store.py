@@ -1,0 +1,180 @@
+"""Blocks and data sets on disk: SQLite in WAL mode, fully synchronous, one transaction a block.
+
+A block is either wholly in the store or not at all, whatever moment the power fails.  The store judges nothing.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from bnnchain.consensus.errors import Fault, Invalid
+from bnnchain.consensus.spec import ChainSpec, decode_spec, encode_spec
+from bnnchain.consensus.types import BlockId, DatasetId, Height
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+SCHEMA_VERSION = 1
+BUSY_TIMEOUT_S = 10.0
+
+_PRAGMAS = ("PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", "PRAGMA foreign_keys = ON")
+_SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE blocks (
+    sequence INTEGER PRIMARY KEY,          -- order of arrival: of equal weights the first seen counts
+    id BLOB NOT NULL UNIQUE,
+    height INTEGER NOT NULL,
+    previous BLOB NOT NULL,
+    raw BLOB NOT NULL
+);
+CREATE TABLE active (height INTEGER PRIMARY KEY, id BLOB NOT NULL REFERENCES blocks (id));
+CREATE TABLE datasets (id BLOB PRIMARY KEY, payload BLOB NOT NULL);
+"""
+
+
+class Store:
+    """The blocks that passed every rule, which of them are active, and the data sets' pool payloads.
+
+    Safe to use from several threads.  Raises :class:`Fault` where the disk or the file fails.
+    """
+
+    def __init__(self, path: Path, spec: ChainSpec | None = None) -> None:
+        """Open the store at ``path``; a new one is made for ``spec``, an existing one must be of the same chain."""
+        self._lock = threading.RLock()
+        if spec is None and not path.exists():
+            raise Fault(f"there is no store at {path}; run `bnnchain init` first")
+        try:
+            self._database = sqlite3.connect(
+                path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+            )
+        except sqlite3.Error as error:
+            raise Fault(f"cannot open the store {path}: {error}") from error
+        try:
+            self.spec = self._open(path, spec)
+        except BaseException:
+            self._database.close()
+            raise
+
+    def _open(self, path: Path, spec: ChainSpec | None) -> ChainSpec:
+        with self._reading() as database:
+            for pragma in _PRAGMAS:
+                database.execute(pragma)
+        with self._transaction() as database:
+            if database.execute("PRAGMA user_version").fetchone() == (0,):
+                if spec is None:
+                    raise Fault(f"{path} is not a chain's store; run `bnnchain init` first")
+                for statement in _SCHEMA.split(";"):
+                    database.execute(statement)
+                database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+                database.execute("INSERT INTO meta VALUES ('spec', ?)", (encode_spec(spec),))
+                return spec
+            if database.execute("PRAGMA user_version").fetchone() != (SCHEMA_VERSION,):
+                raise Fault(f"{path} has a schema this version does not know")
+            row = database.execute("SELECT value FROM meta WHERE key = 'spec'").fetchone()
+        try:
+            stored = decode_spec(row[0] if row else b"")
+        except Invalid as error:
+            raise Fault(f"{path} is damaged: its chain spec breaks a rule: {error}") from error
+        if spec is not None and spec.genesis_id != stored.genesis_id:
+            raise Fault(f"{path} belongs to another chain ({stored.name}, genesis {stored.genesis_id.hex()[:16]})")
+        return stored
+
+    def close(self) -> None:
+        """Close the file; everything committed is on disk already."""
+        with self._lock:
+            self._database.close()
+
+    def commit(
+        self, block_id: BlockId, height: Height, previous: BlockId, raw: bytes, branch: Sequence[BlockId]
+    ) -> None:
+        """Store a block; in the same transaction make ``branch`` active, which ends at it.
+
+        branch: ids from the first block above the fork point up to ``block_id``; empty where the head stays.
+        """
+        with self._transaction() as database:
+            database.execute(
+                "INSERT INTO blocks (id, height, previous, raw) VALUES (?, ?, ?, ?)", (block_id, height, previous, raw)
+            )
+            if branch:
+                first = height - len(branch) + 1
+                database.execute("DELETE FROM active WHERE height >= ?", (first,))
+                database.executemany("INSERT INTO active VALUES (?, ?)", enumerate(branch, first))
+
+    def has_block(self, block_id: BlockId) -> bool:
+        """Answer whether the block is stored (active or not)."""
+        return self._one("SELECT 1 FROM blocks WHERE id = ?", block_id) is not None
+
+    def block(self, block_id: BlockId) -> bytes | None:
+        """Return a block's bytes, or None."""
+        row = self._one("SELECT raw FROM blocks WHERE id = ?", block_id)
+        return row[0] if row else None
+
+    def previous(self, block_id: BlockId) -> BlockId | None:
+        """Return the id of a stored block's parent, or None for a block that is not stored."""
+        row = self._one("SELECT previous FROM blocks WHERE id = ?", block_id)
+        return BlockId(row[0]) if row else None
+
+    def head(self) -> BlockId:
+        """Return the id of the active chain's last block (genesis where there is none)."""
+        row = self._one("SELECT id FROM active ORDER BY height DESC LIMIT 1")
+        return BlockId(row[0]) if row else self.spec.genesis_id
+
+    def active_id(self, height: int) -> BlockId | None:
+        """Return the id of the active chain's block at ``height``, or None above the head."""
+        if height == 0:
+            return self.spec.genesis_id
+        row = self._one("SELECT id FROM active WHERE height = ?", height)
+        return BlockId(row[0]) if row else None
+
+    def active_blocks(self, start: int, count: int) -> list[tuple[BlockId, bytes]]:
+        """Return (id, bytes) of up to ``count`` active blocks from height ``start`` (at least 1) upwards."""
+        with self._reading() as database:
+            return database.execute(
+                "SELECT blocks.id, raw FROM active JOIN blocks ON blocks.id = active.id"
+                " WHERE active.height >= ? ORDER BY active.height LIMIT ?",
+                (start, count),
+            ).fetchall()
+
+    def block_count(self) -> int:
+        """Return how many blocks are stored, active or not."""
+        row = self._one("SELECT count(*) FROM blocks")
+        return int(row[0]) if row else 0
+
+    def put_dataset(self, dataset_id: DatasetId, payload: bytes) -> None:
+        """Store a data set's pool payload, which the caller has checked against its manifest."""
+        with self._transaction() as database:
+            database.execute("INSERT OR REPLACE INTO datasets VALUES (?, ?)", (dataset_id, payload))
+
+    def dataset(self, dataset_id: DatasetId) -> bytes | None:
+        """Return a data set's pool payload, or None."""
+        row = self._one("SELECT payload FROM datasets WHERE id = ?", dataset_id)
+        return row[0] if row else None
+
+    def _one(self, query: str, *values: object) -> tuple[bytes, ...] | None:
+        with self._reading() as database:
+            row: tuple[bytes, ...] | None = database.execute(query, values).fetchone()
+            return row
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            try:
+                yield self._database
+            except sqlite3.Error as error:
+                raise Fault(f"the store failed: {error}") from error
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._reading() as database:
+            database.execute("BEGIN IMMEDIATE")
+            try:
+                yield database
+                database.execute("COMMIT")
+            except BaseException:
+                if database.in_transaction:
+                    database.execute("ROLLBACK")
+                raise

@@ -1,0 +1,73 @@
+"""The command ``bnnchain``: errors are one clear line and a non-zero exit, never a traceback."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+import click
+
+from bnnchain.cli import lazy
+from bnnchain.consensus.errors import BnnchainError
+
+EXIT_ERROR = 1
+EXIT_INTERNAL = 70
+EXIT_INTERRUPTED = 130
+DEBUG_VARIABLE = "BNNCHAIN_DEBUG"
+
+COMMANDS = {
+    "init": "bnnchain.cli.init:init",
+    "node": "bnnchain.cli.run:node",
+    "mine": "bnnchain.cli.run:mine",
+    "demo": "bnnchain.cli.demo:demo",
+    "verify": "bnnchain.cli.inspect:verify",
+    "show": "bnnchain.cli.inspect:show",
+    "dataset": "bnnchain.cli.dataset:dataset",
+    "wallet": "bnnchain.cli.wallet:wallet",
+    "tx": "bnnchain.cli.wallet:tx",
+}
+
+
+def print_version(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:  # noqa: FBT001
+    """Print version, commit and kernel, and end."""
+    if not wanted or context.resilient_parsing:
+        return
+    from bnnchain.cli.version import describe_version
+
+    click.echo(describe_version())
+    context.exit()
+
+
+@click.group(cls=lazy.LazyGroup, commands_by_path=COMMANDS)
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=print_version, help="Show it.")
+@click.option("-v", "--verbose", count=True, help="Log more (twice: everything).")
+def cli(verbose: int) -> None:
+    """A blockchain whose blocks are earned by better binary neural networks."""
+    level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+
+
+def main() -> None:
+    """Run the command line; the exit code is 0, 1 (said in one line), 2 (usage), 70 (our bug) or 130 (interrupted)."""
+    try:
+        code = cli.main(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        sys.exit(EXIT_INTERRUPTED)
+    except BnnchainError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(EXIT_ERROR)
+    except BrokenPipeError:
+        # The reader of our output left (`bnnchain show chain | head`): nothing more to say to anybody.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_ERROR)
+    except Exception as error:
+        if os.environ.get(DEBUG_VARIABLE):
+            raise
+        click.echo(f"internal error: {type(error).__name__}: {error} ({DEBUG_VARIABLE}=1 shows where)", err=True)
+        sys.exit(EXIT_INTERNAL)

@@ -1,0 +1,117 @@
+"""`bnnchain node` and `bnnchain mine`: a node in the foreground, until Ctrl-C or SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import signal
+from typing import TYPE_CHECKING
+
+import click
+
+from bnnchain.bnn.zoo import ZOO
+from bnnchain.cli.init import create_chain
+from bnnchain.cli.options import DEFAULT_LISTEN, backend_option, home_option
+from bnnchain.consensus.errors import Unavailable
+from bnnchain.consensus.params import BP, DEFAULT_PRESET
+from bnnchain.mining.miner import MiningOptions
+from bnnchain.node import Node, NodeOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from bnnchain.home import Home
+    from bnnchain.net.messages import NewHead
+
+SEED_BITS = 32
+DEFAULT_DATASET = "digits"
+READY = "listening on "
+"""What a node prints before its address once it serves; `demo` reads it."""
+
+listen_option = click.option("--listen", default=DEFAULT_LISTEN, show_default=True, help="Address to serve on.")
+peer_option = click.option("--peer", "peers", multiple=True, help="Address of a peer to keep connected to; repeatable.")
+
+
+@click.command()
+@home_option
+@listen_option
+@peer_option
+@backend_option
+def node(home: Home, listen: str, peers: Sequence[str], backend: str) -> None:
+    """Run a validator-only node: it checks every block and never mines.
+
+    Without arguments and without a home it is a new regtest node on loopback.
+    """
+    ensure_chain(home, peers)
+    run_node(home, NodeOptions(listen=listen, peers=peers, backend=backend))
+
+
+@click.command()
+@home_option
+@listen_option
+@peer_option
+@backend_option
+@click.option("--blocks", type=click.IntRange(min=1), help="Stop mining at this height; the node goes on serving.")
+@click.option("--threads", type=click.IntRange(1, 64), default=2, show_default=True, help="Threads of the search.")
+@click.option("--seed", type=click.IntRange(min=0), help="Of the search's random choices.  [default: random]")
+@click.option(
+    "--founding-accuracy",
+    type=click.FloatRange(0, 100),
+    help="Percent at which training of a founding model stops.  [default: the chain's least + 2]",
+)
+@click.option("--architecture", type=click.Choice(list(ZOO)), help="Shape of the first family that this node founds.")
+def mine(
+    home: Home,
+    listen: str,
+    peers: Sequence[str],
+    backend: str,
+    blocks: int | None,
+    threads: int,
+    seed: int | None,
+    founding_accuracy: float | None,
+    architecture: str | None,
+) -> None:
+    """Run a node that mines: it founds and evolves models and earns their blocks."""
+    ensure_chain(home, peers)
+    mining = MiningOptions(
+        seed=secrets.randbits(SEED_BITS) if seed is None else seed,
+        threads=threads,
+        founding_target_bp=None if founding_accuracy is None else round(founding_accuracy * BP / 100),
+        architecture=ZOO[architecture] if architecture else None,
+    )
+    run_node(home, NodeOptions(listen=listen, peers=peers, backend=backend, mining=mining, max_blocks=blocks))
+
+
+def ensure_chain(home: Home, peers: Sequence[str]) -> None:
+    """Make a regtest chain where the home is empty; raise :class:`Unavailable` where peers have one to join."""
+    if home.is_initialised():
+        return
+    if peers:
+        raise Unavailable(f"{home.path} is empty; run `bnnchain init --home {home.path} --spec FILE` to join a chain")
+    click.echo(f"{home.path} is empty: making a new {DEFAULT_PRESET} chain there, for tests and first steps only")
+    create_chain(home, DEFAULT_PRESET, DEFAULT_DATASET, None)
+
+
+def run_node(home: Home, options: NodeOptions) -> None:
+    """Run a node until SIGINT or SIGTERM; print where it listens and each new head."""
+
+    async def main() -> None:
+        stop = asyncio.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        await Node(home, options).run(stop, on_ready=_print_ready(home, options), on_head=_print_head)
+
+    asyncio.run(main())
+
+
+def _print_ready(home: Home, options: NodeOptions) -> Callable[[str], None]:
+    role = "validator-only" if options.mining is None else "mining"
+    return lambda address: click.echo(f"{READY}{address} ({role}, chain {home.spec().name}, home {home.path})")
+
+
+def _print_head(head: NewHead) -> None:
+    header = head.header
+    model = f"family {header.family_id} generation {header.generation} {header.correct_new}/{header.eval_total}"
+    text = f"height {header.height} {header.kind.name} {model if header.eval_total else ''}".rstrip()
+    reorg = f", reorg of {head.reorg_depth}" if head.reorg_depth else ""
+    click.echo(f"{text} ({head.size_bytes} B, judged in {head.verdict_us / 1000:.1f} ms{reorg})")

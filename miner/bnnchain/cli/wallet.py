@@ -1,0 +1,159 @@
+"""`bnnchain wallet` and `bnnchain tx`: what an account has, and moving it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import click
+
+from bnnchain.chain.chain import Chain
+from bnnchain.cli.inspect import describe_transaction, iterate_blocks, open_store
+from bnnchain.cli.options import home_option, json_option, node_option, say, write_json
+from bnnchain.consensus.codec import decode_block, encode_transaction
+from bnnchain.consensus.header import block_id
+from bnnchain.consensus.signatures import public_key
+from bnnchain.consensus.transactions import sign_transfer
+from bnnchain.consensus.types import Amount, Height, PublicKey, TransactionId
+from bnnchain.home import Home, parse_hash, parse_public_key
+from bnnchain.net.client import NodeClient
+from bnnchain_kernels.reference import ReferenceEvaluator
+
+if TYPE_CHECKING:
+    from bnnchain.consensus.types import Block, ChainState
+    from bnnchain.net.messages import TransactionStatus
+
+EXPIRY_BLOCKS = 100
+"""A transfer that no block includes is void after this many blocks."""
+
+address_option = click.option("--address", help="Another account's public key (64 hex digits); default: this home's.")
+
+
+@click.group()
+def wallet() -> None:
+    """Show this home's account, or another's."""
+
+
+@wallet.command()
+@home_option
+@json_option
+def address(home: Home, json_file: str | None) -> None:
+    """Show this home's address, which is its public key."""
+    key = public_key(home.key()).hex()
+    say(json_file)(key)
+    write_json(json_file, {"address": key})
+
+
+@wallet.command()
+@home_option
+@address_option
+@json_option
+def balance(home: Home, address: str | None, json_file: str | None) -> None:
+    """Show an account's balance, its rewards that still mature, and its next nonce."""
+    key = _account_key(home, address)
+    store = open_store(home)
+    state = Chain(store, ReferenceEvaluator).head
+    store.close()
+    result = describe_account(state, key)
+    say(json_file)(f"{result['balance']} units, {result['immature']} immature, height {state.height}")
+    write_json(json_file, result)
+
+
+@wallet.command()
+@home_option
+@address_option
+@json_option
+def history(home: Home, address: str | None, json_file: str | None) -> None:
+    """Show an account's rewards and transfers, oldest first."""
+    key = _account_key(home, address)
+    store = open_store(home)
+    entries = [entry for raw in iterate_blocks(store, 1) for entry in _entries(decode_block(raw), key)]
+    store.close()
+    for entry in entries:
+        say(json_file)(f"height {entry['height']:>6}  {entry['what']:8}  {entry.get('amount', '')}  {entry['id']}")
+    write_json(json_file, {"address": key.hex(), "entries": entries})
+
+
+@click.group()
+def tx() -> None:
+    """Send a transfer, or ask what became of one."""
+
+
+@tx.command()
+@home_option
+@node_option
+@click.argument("recipient")
+@click.argument("amount", type=click.IntRange(min=1))
+@click.option("--fee", type=click.IntRange(min=0), default=1_000, show_default=True, help="Units for the miner.")
+@json_option
+def send(home: Home, address: str, recipient: str, amount: int, fee: int, json_file: str | None) -> None:
+    """Send AMOUNT units to RECIPIENT (a public key, 64 hex digits) by a running node."""
+    key, to, spec = home.key(), parse_public_key(recipient), home.spec()
+
+    async def submit() -> str:
+        async with NodeClient(address) as node:
+            status = await node.status()
+            account = await node.account(public_key(key))
+            transfer = sign_transfer(
+                key,
+                chain_id=spec.chain_id,
+                nonce=account.next_nonce,
+                recipient=to,
+                amount=Amount(amount),
+                fee=Amount(fee),
+                expiry_height=Height(status.head.height + EXPIRY_BLOCKS),
+            )
+            return (await node.submit_transaction(encode_transaction(transfer))).hex()
+
+    identity = asyncio.run(submit())
+    say(json_file)(f"sent {amount} units, fee {fee}: transaction {identity}")
+    write_json(json_file, {"id": identity, "amount": amount, "fee": fee, "recipient": to.hex()})
+
+
+@tx.command()
+@node_option
+@click.argument("identity", metavar="ID")
+@json_option
+def status(address: str, identity: str, json_file: str | None) -> None:
+    """Ask a running node where transaction ID is: unknown, waiting, or in which block."""
+    wanted = TransactionId(parse_hash(identity))
+
+    async def ask() -> TransactionStatus:
+        async with NodeClient(address) as node:
+            return await node.transaction_status(wanted)
+
+    answer = asyncio.run(ask())
+    result: dict[str, object] = {"id": identity, "state": answer.state.name.lower()}
+    if answer.block_id is not None:
+        result |= {"block": answer.block_id.hex(), "height": answer.height, "confirmations": answer.confirmations}
+    say(json_file)("  ".join(f"{name} {value}" for name, value in result.items() if name != "id"))
+    write_json(json_file, result)
+
+
+def describe_account(state: ChainState, key: PublicKey) -> dict[str, object]:
+    """Return an account's money in units, for people and programs."""
+    account = state.ledger.account(key)
+    immature = sum(coinbase.amount for coinbase in state.coinbases if coinbase.miner == key)
+    return {
+        "address": key.hex(),
+        "balance": account.balance,
+        "immature": immature,
+        "nonce": account.nonce,
+        "height": state.height,
+    }
+
+
+def _account_key(home: Home, address: str | None) -> PublicKey:
+    return parse_public_key(address) if address else public_key(home.key())
+
+
+def _entries(block: Block, key: PublicKey) -> list[dict[str, object]]:
+    entries: list[dict[str, object]] = []
+    height = block.header.height
+    if block.header.miner == key:
+        entries.append({"height": height, "what": "mined", "id": block_id(block.header).hex()})
+    for index, transaction in enumerate(block.transactions):
+        if key in (transaction.sender, transaction.body.recipient):
+            what = "sent" if transaction.sender == key else "received"
+            entries.append({"height": height, "what": what, **describe_transaction(block, index)})
+    return entries

@@ -1,0 +1,286 @@
+"""Judging a block: pure functions with the kernel between them (PROTOCOL.md, section "Order of validation").
+
+    check_header   cheap header rules                      => CheckedHeader, which names the ticket to evaluate
+      kernel       logits of the ticket's mutant
+    check_lottery  y recomputed and compared
+    check_body     transactions, model, difference, claims => CheckedBlock
+      kernel       exact count on the whole pool (and predictions of founders)
+    accept         claims against counts                   => ChainState
+
+Nothing here does I/O or reads a clock.  ``apply`` alone gives the state after a block that is known to be valid.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from bnnchain.bnn.encoding import apply_difference, decode_model, flip_positions, model_hash, shape_hash
+from bnnchain.consensus import learning, lottery
+from bnnchain.consensus.difficulty import block_weight, median_time_past, next_target
+from bnnchain.consensus.election import Place, election_order, join_offset, open_place_count
+from bnnchain.consensus.errors import Invalid
+from bnnchain.consensus.header import block_id, core_hash, is_signed, transactions_root
+from bnnchain.consensus.lineage import new_family, with_child, with_founder
+from bnnchain.consensus.params import MEDIAN_TIME_BLOCKS, Params, params_hash
+from bnnchain.consensus.transactions import apply_transactions, pay_mature
+from bnnchain.consensus.types import (
+    VERSION,
+    Amount,
+    Block,
+    BlockId,
+    BlockKind,
+    ChainState,
+    Coinbase,
+    FamilyState,
+    Header,
+    Height,
+    ModelHash,
+    ModelRecord,
+)
+from bnnchain.wire import ZERO_HASH
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bnnchain.consensus.ledger import Ledger
+    from bnnchain_kernels.model import Int32Array, Model, UInt8Array
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CheckedHeader:
+    """A header that follows from its parent's state, with the ticket whose y is still to be recomputed."""
+
+    header: Header
+    block_id: BlockId
+    params: Params
+    place: Place | None
+    """None for IDLE."""
+    task: lottery.LotteryTask
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CheckedBlock:
+    """A block that keeps every rule that needs no inference on the pool; its claims are still to be counted."""
+
+    checked_header: CheckedHeader
+    block: Block
+    model: Model | None
+    """The whole model; None for IDLE."""
+    ledger: Ledger
+    """The accounts after the block's transactions."""
+    fees: Amount
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Counts:
+    """What the kernel says of a CheckedBlock's model."""
+
+    correct: int
+    """Samples of the pool labelled right."""
+    predictions: UInt8Array | None
+    """``uint8[pool]``; only a founder that joins others needs them."""
+    founders: Sequence[UInt8Array]
+    """The same of every earlier founder of the family."""
+
+
+def check_header(state: ChainState, header: Header, now: int) -> CheckedHeader:
+    """Return the header checked against its parent's ``state``; ``now`` is this node's clock in seconds.
+
+    Raises :class:`Invalid`; of all codes only ``time-too-new`` may pass later.
+    """
+    params = state.spec.params_at(state.height + 1)
+    _check_position(state, header, params, now)
+    place = _check_place(state, header, params)
+    if not is_signed(header):
+        raise Invalid("bad-header-signature")
+    return CheckedHeader(header, block_id(header), params, place, lottery_task(state, header, params))
+
+
+def check_lottery(checked: CheckedHeader, logits: Int32Array) -> None:
+    """Raise ``bad-lottery-value`` or ``lottery-lost`` by the mutant's ``int32[samples, classes]`` logits."""
+    header, task = checked.header, checked.task
+    if lottery.lottery_value(task.seed, logits) != header.y:
+        raise Invalid("bad-lottery-value")
+    is_open = bool(checked.params.is_lottery_open)
+    if not is_open and not lottery.is_winning(header.y, task.base.architecture, header.target):
+        raise Invalid("lottery-lost")
+
+
+def check_body(state: ChainState, checked: CheckedHeader, block: Block, size_bytes: int) -> CheckedBlock:
+    """Return the block with its body checked: size of its encoding, roots, model, difference, claims, transactions."""
+    params, header = checked.params, checked.header
+    if size_bytes > params.max_block_bytes:
+        raise Invalid("bad-block-size", size=size_bytes, limit=params.max_block_bytes)
+    if len(block.transactions) > params.max_block_transactions:
+        raise Invalid("bad-tx-count", count=len(block.transactions), limit=params.max_block_transactions)
+    if transactions_root(block.transactions) != header.tx_root:
+        raise Invalid("bad-tx-root")
+    model = _check_model(state, checked, block.model)
+    ledger, fees = apply_transactions(state.ledger, block.transactions, state.spec.chain_id, header.height)
+    return CheckedBlock(checked, block, model, ledger, fees)
+
+
+def accept(state: ChainState, checked: CheckedBlock, counts: Counts | None) -> ChainState:
+    """Return the state after the block, once its claims equal the kernel's counts; counts are None for IDLE only."""
+    header = checked.checked_header.header
+    if checked.model is not None:
+        if counts is None or counts.correct != header.correct_new:
+            raise Invalid("bad-claim", claimed=header.correct_new, counted=counts and counts.correct)
+        if counts.predictions is not None:
+            learning.validate_founder_difference(counts.predictions, counts.founders, checked.checked_header.params)
+    return apply(state, checked)
+
+
+def apply(state: ChainState, checked: CheckedBlock) -> ChainState:
+    """Return the state after a block that is known to be valid (already judged, or stored as such)."""
+    header, params = checked.block.header, checked.checked_header.params
+    subsidy = params.idle_subsidy if header.kind == BlockKind.IDLE else params.subsidy
+    reward = Coinbase(
+        Height(header.height + params.coinbase_maturity_blocks), header.miner, Amount(subsidy + checked.fees)
+    )
+    # This ledger judges the next block, which may already spend what matures at its height.
+    ledger, waiting = pay_mature(checked.ledger, (*state.coinbases, reward), Height(header.height + 1))
+    return replace(
+        state,
+        head=checked.checked_header.block_id,
+        height=header.height,
+        timestamp=header.timestamp,
+        recent_timestamps=(*state.recent_timestamps, header.timestamp)[-MEDIAN_TIME_BLOCKS:],
+        weight=state.weight + block_weight(header.target),
+        families=_families_after(state, checked),
+        ledger=ledger,
+        coinbases=waiting,
+        supply=Amount(state.supply + subsidy),
+    )
+
+
+def lottery_task(state: ChainState, header: Header, params: Params) -> lottery.LotteryTask:
+    """Return the ticket that ``header`` claims: EVOLVE plays on its parent model, others on the spec's."""
+    spec = state.spec
+    base, dataset_id = spec.model, next(iter(state.datasets))
+    if header.kind == BlockKind.EVOLVE:
+        base, dataset_id = state.families[header.family_id].best.model, header.dataset_id
+    seed = lottery.ticket_seed(core_hash(header), header.nonce)
+    child = lottery.mutant(base, seed, params.ticket_flips)
+    return lottery.LotteryTask(base, child, dataset_id, header.previous_hash, seed)
+
+
+def elapsed(state: ChainState, timestamp: int) -> int:
+    """Return the seconds from the parent block to ``timestamp``, at least 0."""
+    return max(0, timestamp - state.timestamp)
+
+
+def _check_position(state: ChainState, header: Header, params: Params, now: int) -> None:
+    if header.version != VERSION:
+        raise Invalid("bad-version", version=header.version)
+    if header.chain_id != state.spec.chain_id:
+        raise Invalid("bad-chain-id", chain_id=header.chain_id, wanted=state.spec.chain_id)
+    if header.height != state.height + 1:
+        raise Invalid("bad-height", height=header.height, wanted=state.height + 1)
+    if header.timestamp <= median_time_past(state):
+        raise Invalid("time-too-old", timestamp=header.timestamp, median=median_time_past(state))
+    if header.timestamp > now + params.future_limit_s:
+        raise Invalid("time-too-new", timestamp=header.timestamp, now=now)
+    if header.target != next_target(state, params):
+        raise Invalid("bad-target")
+    if header.params_hash != params_hash(params):
+        raise Invalid("bad-params")
+
+
+def _check_place(state: ChainState, header: Header, params: Params) -> Place | None:
+    if header.kind == BlockKind.IDLE:
+        if not params.is_idle_allowed:
+            raise Invalid("bad-kind", kind="IDLE")
+        used = header.family_id or header.generation or header.model_count or header.correct_new
+        hashes = (header.dataset_id, header.previous_model_hash, header.shape_hash, header.model_hash)
+        if used or header.correct_parent or header.eval_total or any(value != ZERO_HASH for value in hashes):
+            raise Invalid("bad-unused-field")
+        return None
+    open_places = election_order(state, params)[: open_place_count(elapsed(state, header.timestamp), params)]
+    wanted = (header.kind, header.dataset_id, header.family_id)
+    place = next((p for p in open_places if (p.kind, p.dataset_id, p.family_id) == wanted), None)
+    if place is None:
+        raise Invalid("bad-place", kind=header.kind.name, family=header.family_id, open_places=len(open_places))
+    _check_lineage(header, place.family)
+    pool_size = state.datasets[place.dataset_id].manifest.pool_size
+    if header.eval_total != pool_size:
+        raise Invalid("bad-eval-total", eval_total=header.eval_total, wanted=pool_size)
+    return place
+
+
+def _check_lineage(header: Header, family: FamilyState | None) -> None:
+    is_evolved = header.kind == BlockKind.EVOLVE
+    generation = family.generation + 1 if family and is_evolved else 0
+    if header.generation != generation:
+        raise Invalid("bad-generation", generation=header.generation, wanted=generation)
+    count = family.model_count + 1 if family else 1
+    if header.model_count != count:
+        raise Invalid("bad-model-count", model_count=header.model_count, wanted=count)
+    previous = family.latest.block_id if family else ZERO_HASH
+    if header.previous_model_hash != previous:
+        raise Invalid("bad-previous-model", wanted=previous.hex())
+    parent_correct = family.best.correct if family and is_evolved else 0
+    if header.correct_parent != parent_correct:
+        raise Invalid("bad-parent-claim", claimed=header.correct_parent, wanted=parent_correct)
+
+
+def _check_model(state: ChainState, checked: CheckedHeader, data: bytes) -> Model | None:
+    place, header, params = checked.place, checked.header, checked.params
+    if place is None:
+        if data:
+            raise Invalid("bad-body", reason="an IDLE block carries no model")
+        return None
+    pool_size = header.eval_total
+    waited = elapsed(state, header.timestamp)
+    if header.kind == BlockKind.EVOLVE and place.family is not None:
+        learning.validate_gain(place.family, header.correct_new, pool_size, waited, params)
+        model = apply_difference(place.family.best.model, data)
+    else:
+        learning.validate_accuracy(header.correct_new, pool_size, params)
+        model = decode_model(data)
+    _check_shape(state, place, model, header)
+    learning.validate_size(model.architecture, pool_size, params)
+    if model_hash(model) != header.model_hash:
+        raise Invalid("bad-model-hash")
+    if header.kind == BlockKind.EVOLVE and place.family is not None:
+        learning.validate_difference(place.family, flip_positions(place.family.best.model, model), params)
+    return model
+
+
+def _check_shape(state: ChainState, place: Place, model: Model, header: Header) -> None:
+    shape = model.architecture
+    if shape_hash(shape) != header.shape_hash:
+        raise Invalid("bad-shape", reason="shape_hash is not that of the model")
+    if place.family is not None:
+        if shape != place.family.architecture:
+            raise Invalid("bad-shape", reason="not the family's shape")
+        return
+    manifest = state.datasets[place.dataset_id].manifest
+    wanted = (manifest.height, manifest.width, manifest.planes, manifest.classes)
+    if (shape.height, shape.width, shape.planes, shape.classes) != wanted:
+        raise Invalid("bad-architecture", reason="does not fit the data set", wanted=wanted)
+    if any(shape == family.architecture for family in state.families):
+        raise Invalid("bad-shape", reason="already on the chain")
+
+
+def _families_after(state: ChainState, checked: CheckedBlock) -> tuple[FamilyState, ...]:
+    header, place, model = checked.block.header, checked.checked_header.place, checked.model
+    if place is None or model is None:
+        return state.families
+    record = ModelRecord(
+        model=model,
+        model_hash=ModelHash(header.model_hash),
+        block_id=checked.checked_header.block_id,
+        height=header.height,
+        generation=header.generation,
+        correct=header.correct_new,
+        miner=header.miner,
+    )
+    if place.family is None:
+        offset = join_offset(state, checked.checked_header.params)
+        return (*state.families, new_family(place.family_id, place.dataset_id, record, offset))
+    extend = with_child if header.kind == BlockKind.EVOLVE else with_founder
+    families = list(state.families)
+    families[place.family_id] = extend(place.family, record)
+    return tuple(families)

@@ -1,0 +1,209 @@
+"""The things consensus speaks of: headers, blocks, transactions, families, and the state after a block."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING, NewType
+
+if TYPE_CHECKING:
+    from bnnchain.consensus.ledger import Ledger
+    from bnnchain.consensus.spec import ChainSpec
+    from bnnchain.datasets.manifest import Manifest
+    from bnnchain_kernels.model import Architecture, Model, UInt8Array
+
+BlockId = NewType("BlockId", bytes)
+ModelHash = NewType("ModelHash", bytes)
+ShapeHash = NewType("ShapeHash", bytes)
+DatasetId = NewType("DatasetId", bytes)
+TransactionId = NewType("TransactionId", bytes)
+PublicKey = NewType("PublicKey", bytes)
+Signature = NewType("Signature", bytes)
+Height = NewType("Height", int)
+Amount = NewType("Amount", int)
+
+VERSION = 1
+MAX_TARGET = (1 << 256) - 1
+
+
+class BlockKind(IntEnum):
+    """What a block brings (paper section 4.3)."""
+
+    FOUND = 1
+    """A founding model of a family, trained by any means."""
+    EVOLVE = 2
+    """The next generation of a family, as a difference to its best model."""
+    IDLE = 3
+    """No model; carries transactions where nothing can be learned just now."""
+
+
+class TransactionKind(IntEnum):
+    """What a transaction orders."""
+
+    TRANSFER = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """A block's header; encoded in this order (PROTOCOL.md, section "Header").
+
+    Fields that a kind does not use are zero.  ``correct_*`` and ``eval_total`` are claims that every node recounts.
+    """
+
+    version: int
+    chain_id: int
+    height: Height
+    previous_hash: BlockId
+    timestamp: int
+    """Seconds since 1970 (UTC)."""
+    miner: PublicKey
+    tx_root: bytes
+    """Merkle root of the transactions, signatures included; so is the body bound to the id."""
+    params_hash: bytes
+    kind: BlockKind
+    dataset_id: DatasetId
+    family_id: int
+    generation: int
+    """0 for founding models; an EVOLVE block's is the family's plus one."""
+    model_count: int
+    """Models of the family on this chain, this one included (paper section 4.4)."""
+    previous_model_hash: BlockId
+    """The block that holds the family's previous model (paper section 4), zero for a family's first."""
+    shape_hash: ShapeHash
+    model_hash: ModelHash
+    correct_new: int
+    """Samples of the pool that the carried model labels right."""
+    correct_parent: int
+    """The same for the parent of an EVOLVE child, 0 for others."""
+    eval_total: int
+    """Size of the pool."""
+    target: int
+    nonce: int
+    y: bytes
+    """The lottery value."""
+    signature: Signature
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """Moves ``amount`` units from the sender to ``recipient``."""
+
+    recipient: PublicKey
+    amount: Amount
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """A signed order of an account; ``nonce`` counts the account's transactions from 0."""
+
+    version: int
+    kind: TransactionKind
+    chain_id: int
+    sender: PublicKey
+    nonce: int
+    fee: Amount
+    expiry_height: Height
+    """The last height at which a block may include it."""
+    body: Transfer
+    signature: Signature
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A header with its body: model bytes (wire form, difference, or none) and transactions."""
+
+    header: Header
+    model: bytes
+    transactions: tuple[Transaction, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Money, in units, and how many transactions its owner has made."""
+
+    balance: Amount
+    nonce: int
+    """The nonce its next transaction must have."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ModelRecord:
+    """A model that is on the chain, with where it stands."""
+
+    model: Model
+    model_hash: ModelHash
+    block_id: BlockId
+    height: Height
+    generation: int
+    correct: int
+    miner: PublicKey
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Novelty:
+    """Which values each weight of a family has had in this epoch (paper section 4.1).
+
+    ``uint8[ceil(weight_count/8)]`` each, one bit a weight, LSB first: every recent block's state holds one.
+    """
+
+    seen_zero: UInt8Array
+    seen_one: UInt8Array
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FamilyState:
+    """A family after some block; immutable, so a reorg restores it instead of inverting anything."""
+
+    family_id: int
+    dataset_id: DatasetId
+    architecture: Architecture
+    founders: tuple[ModelRecord, ...]
+    best: ModelRecord
+    """Highest count on the pool, the latest of equals: the parent of the next EVOLVE child."""
+    latest: ModelRecord
+    generation: int
+    model_count: int
+    join_offset: int
+    last_gain: int
+    """Samples gained by the last EVOLVE block, 0 before the first."""
+    novelty: Novelty | None
+    """None until the first EVOLVE block."""
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetState:
+    """A data set that models are elected for, and since when."""
+
+    manifest: Manifest
+    added_height: Height
+
+
+@dataclass(frozen=True, slots=True)
+class Coinbase:
+    """A miner's reward that can be spent from ``mature_height`` on."""
+
+    mature_height: Height
+    miner: PublicKey
+    amount: Amount
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ChainState:
+    """Everything the rules need to judge a child of ``head``."""
+
+    spec: ChainSpec
+    head: BlockId
+    height: Height
+    timestamp: int
+    recent_timestamps: tuple[int, ...]
+    """Of the last 11 blocks, head last."""
+    weight: int
+    """Sum of the blocks' weights from genesis."""
+    datasets: dict[DatasetId, DatasetState]
+    families: tuple[FamilyState, ...]
+    """Indexed by family_id."""
+    ledger: Ledger
+    coinbases: tuple[Coinbase, ...]
+    """Immature, oldest first."""
+    supply: Amount
+    """All money there is: accounts plus immature coinbases."""

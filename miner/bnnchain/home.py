@@ -1,0 +1,176 @@
+"""A node's directory: the chain spec, the miner's key, the store; made once, locked while a node runs."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from bnnchain.bnn.encoding import decode_model, encode_model
+from bnnchain.consensus.errors import Fault, Invalid, Unavailable
+from bnnchain.consensus.params import Params
+from bnnchain.consensus.spec import MAX_SPEC_BYTES, ChainSpec
+from bnnchain.consensus.types import Amount, Height, PublicKey
+from bnnchain.datasets.manifest import decode_manifest, encode_manifest
+from bnnchain.wire import HASH_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+SPEC_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The files of one node, all below ``path``."""
+
+    path: Path
+
+    @property
+    def spec_file(self) -> Path:
+        return self.path / "chain.json"
+
+    @property
+    def key_file(self) -> Path:
+        return self.path / "key"
+
+    @property
+    def store_file(self) -> Path:
+        return self.path / "chain.db"
+
+    def is_initialised(self) -> bool:
+        """Answer whether ``bnnchain init`` has been here."""
+        return self.spec_file.exists()
+
+    def create_key(self) -> None:
+        """Write a new key where there is none."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        if not self.key_file.exists():
+            key = Ed25519PrivateKey.generate().private_bytes_raw()
+            _write_new(self.key_file, key.hex().encode() + b"\n", mode=0o600)
+
+    def create(self, spec: ChainSpec) -> None:
+        """Write the spec, and a new key where there is none; refuses to replace another chain's spec."""
+        self.create_key()
+        if self.is_initialised() and self.spec().genesis_id != spec.genesis_id:
+            raise Fault(f"{self.path} already belongs to the chain {self.spec().name}; choose another --home")
+        _write_new(self.spec_file, format_spec(spec).encode(), mode=0o644)
+
+    def spec(self) -> ChainSpec:
+        """Return the chain spec; raises :class:`Unavailable` where ``bnnchain init`` has not been here."""
+        if not self.is_initialised():
+            raise Unavailable(f"{self.path} is not initialised; run `bnnchain init --home {self.path}` first")
+        return read_spec_file(self.spec_file)
+
+    def key(self) -> Ed25519PrivateKey:
+        """Return the miner's key; raises :class:`Fault` where the file is missing or damaged."""
+        try:
+            seed = bytes.fromhex(self.key_file.read_text().strip())
+            return Ed25519PrivateKey.from_private_bytes(seed)
+        except (OSError, ValueError) as error:
+            raise Fault(f"cannot read the key {self.key_file}: {error}") from error
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the directory for one node; a second one gets a :class:`Fault`."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise Fault(f"another node is running in {self.path}") from error
+            yield
+
+
+def format_spec(spec: ChainSpec) -> str:
+    """Return a chain spec as JSON for people and files: parameters by name, manifest and model as hex."""
+    return json.dumps(
+        {
+            "format": SPEC_FORMAT,
+            "name": spec.name,
+            "chain_id": spec.chain_id,
+            "genesis_time": spec.genesis_time,
+            "initial_target": f"{spec.initial_target:x}",
+            "schedule": {str(height): asdict(params) for height, params in spec.schedule},
+            "dataset": encode_manifest(spec.dataset).hex(),
+            "model": encode_model(spec.model).hex(),
+            "allocations": {key.hex(): amount for key, amount in spec.allocations},
+        },
+        indent=2,
+    )
+
+
+def parse_spec(text: str) -> ChainSpec:
+    """Return the chain spec of :func:`format_spec`'s JSON; raises :class:`Invalid` ``bad-spec``."""
+    try:
+        fields = json.loads(text)
+        if fields["format"] != SPEC_FORMAT:
+            raise Invalid("bad-spec", reason="format", format=fields["format"])
+        schedule = sorted((int(height), Params(**params)) for height, params in fields["schedule"].items())
+        allocations = sorted((bytes.fromhex(key), amount) for key, amount in fields["allocations"].items())
+        return ChainSpec(
+            name=fields["name"],
+            chain_id=fields["chain_id"],
+            genesis_time=fields["genesis_time"],
+            initial_target=int(fields["initial_target"], 16),
+            schedule=tuple((Height(height), params) for height, params in schedule),
+            dataset=decode_manifest(bytes.fromhex(fields["dataset"])),
+            model=decode_model(bytes.fromhex(fields["model"])),
+            allocations=tuple((PublicKey(key), Amount(amount)) for key, amount in allocations),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise Invalid("bad-spec", reason=f"{type(error).__name__}: {error}") from error
+
+
+def read_spec_file(path: Path) -> ChainSpec:
+    """Return the chain spec in a file; raises :class:`Invalid` ``bad-spec`` or :class:`Unavailable`."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(4 * MAX_SPEC_BYTES + 1)
+    except OSError as error:
+        raise Unavailable(f"cannot read {path}: {error.strerror}") from error
+    if len(data) > 4 * MAX_SPEC_BYTES:
+        raise Invalid("bad-spec", reason="file too large", file=path)
+    return parse_spec(data.decode(errors="replace"))
+
+
+def parse_public_key(text: str) -> PublicKey:
+    """Return the public key written as 64 hex digits; raises :class:`Invalid` ``bad-address``."""
+    return PublicKey(_parse_hex(text, "bad-address"))
+
+
+def parse_hash(text: str) -> bytes:
+    """Return the 32 bytes written as 64 hex digits; raises :class:`Invalid` ``bad-id``."""
+    return _parse_hex(text, "bad-id")
+
+
+def _parse_hex(text: str, code: str) -> bytes:
+    try:
+        data = bytes.fromhex(text)
+    except ValueError:
+        data = b""
+    if len(data) != HASH_BYTES:
+        raise Invalid(code, given=ascii(text), wanted=f"{2 * HASH_BYTES} hex digits")
+    return data
+
+
+def _write_new(path: Path, data: bytes, mode: int) -> None:
+    # Written beside, synced, then renamed: after a power cut the file is whole or absent.
+    temporary = path.with_name(path.name + ".new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

@@ -1,0 +1,136 @@
+"""A block in the making: the header that a candidate would have, before its ticket is drawn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from bnnchain.bnn.encoding import encode_difference, encode_model, model_hash, shape_hash
+from bnnchain.consensus.codec import HEADER_BYTES
+from bnnchain.consensus.difficulty import median_time_past, next_target
+from bnnchain.consensus.election import Place, election_order, open_place_count
+from bnnchain.consensus.errors import Fault
+from bnnchain.consensus.header import transactions_root
+from bnnchain.consensus.params import Params, params_hash
+from bnnchain.consensus.transition import elapsed
+from bnnchain.consensus.types import (
+    VERSION,
+    Block,
+    BlockId,
+    BlockKind,
+    ChainState,
+    DatasetId,
+    FamilyState,
+    Header,
+    Height,
+    ModelHash,
+    PublicKey,
+    ShapeHash,
+    Signature,
+    Transaction,
+)
+from bnnchain.wire import ZERO_HASH
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bnnchain.chain.mempool import Mempool
+    from bnnchain_kernels.model import Model
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidate:
+    """A model for a place of the election order, with its exact count on the pool; None of both for IDLE."""
+
+    place: Place | None
+    model: Model | None
+    correct: int
+
+
+def next_timestamp(state: ChainState, now: int) -> int:
+    """Return the timestamp of a block made ``now`` (seconds) on ``state``: the clock's, or the least allowed."""
+    return max(now, median_time_past(state) + 1)
+
+
+def open_places(state: ChainState, now: int) -> tuple[Place, ...]:
+    """Return the places of the election order that a block made ``now`` may fill, first place first."""
+    params = state.spec.params_at(state.height + 1)
+    count = open_place_count(elapsed(state, next_timestamp(state, now)), params)
+    return election_order(state, params)[:count]
+
+
+def draft_block(
+    state: ChainState, candidate: Candidate, miner: PublicKey, transactions: Sequence[Transaction], now: int
+) -> Block:
+    """Return the block of a candidate with nonce, y and signature still empty."""
+    params = state.spec.params_at(state.height + 1)
+    timestamp = next_timestamp(state, now)
+    header = Header(
+        version=VERSION,
+        chain_id=state.spec.chain_id,
+        height=Height(state.height + 1),
+        previous_hash=state.head,
+        timestamp=timestamp,
+        miner=miner,
+        tx_root=transactions_root(transactions),
+        params_hash=params_hash(params),
+        kind=BlockKind.IDLE,
+        dataset_id=DatasetId(ZERO_HASH),
+        family_id=0,
+        generation=0,
+        model_count=0,
+        previous_model_hash=BlockId(ZERO_HASH),
+        shape_hash=ShapeHash(ZERO_HASH),
+        model_hash=ModelHash(ZERO_HASH),
+        correct_new=0,
+        correct_parent=0,
+        eval_total=0,
+        target=next_target(state, params),
+        nonce=0,
+        y=ZERO_HASH,
+        signature=Signature(b""),
+    )
+    if candidate.place is not None and candidate.model is not None:
+        header = _with_model(state, header, candidate.place, candidate.model, candidate.correct)
+    return Block(header, model_bytes(candidate), tuple(transactions))
+
+
+def select_transactions(mempool: Mempool, params: Params, model_bytes: int) -> list[Transaction]:
+    """Return the waiting transactions that fit beside a model of ``model_bytes``, best fee first."""
+    framing = 16 + 3 * params.max_block_transactions
+    room = params.max_block_bytes - HEADER_BYTES - model_bytes - framing
+    return mempool.select(params.max_block_transactions, max(0, room))
+
+
+def model_bytes(candidate: Candidate) -> bytes:
+    """Return the candidate's model as its block carries it: whole, as a difference, or nothing."""
+    if candidate.place is None or candidate.model is None:
+        return b""
+    if candidate.place.kind == BlockKind.EVOLVE:
+        return encode_difference(_family(candidate.place).best.model, candidate.model)
+    return encode_model(candidate.model)
+
+
+def _with_model(state: ChainState, header: Header, place: Place, model: Model, correct: int) -> Header:
+    family = place.family
+    is_evolved = place.kind == BlockKind.EVOLVE
+    return replace(
+        header,
+        kind=place.kind,
+        dataset_id=place.dataset_id,
+        family_id=place.family_id,
+        generation=_family(place).generation + 1 if is_evolved else 0,
+        model_count=family.model_count + 1 if family else 1,
+        previous_model_hash=family.latest.block_id if family else BlockId(ZERO_HASH),
+        shape_hash=ShapeHash(shape_hash(model.architecture)),
+        model_hash=ModelHash(model_hash(model)),
+        correct_new=correct,
+        correct_parent=_family(place).best.correct if is_evolved else 0,
+        eval_total=state.datasets[place.dataset_id].manifest.pool_size,
+    )
+
+
+def _family(place: Place) -> FamilyState:
+    if place.family is None:
+        raise Fault("an EVOLVE place always has a family")
+    return place.family

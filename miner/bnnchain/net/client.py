@@ -1,0 +1,200 @@
+"""A typed client of a node: what peers, the command line and tests use.
+
+Every call has a deadline.  Errors are of the three kinds: :class:`Invalid` with the code that the node gave, or where
+its answer breaks a rule; :class:`Unavailable` where it cannot be reached, has not got the thing, or refuses to talk;
+:class:`Fault` where it failed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, final
+
+import grpc
+
+from bnnchain.consensus.codec import HEADER_BYTES, decode_header
+from bnnchain.consensus.errors import BnnchainError, Fault, Invalid, Unavailable
+from bnnchain.consensus.params import MAX_BLOCK_BYTES
+from bnnchain.consensus.types import Height, TransactionId
+from bnnchain.datasets.chunks import Chunk, decode_chunk
+from bnnchain.net import convert, limits
+from bnnchain.net.address import parse_address, validate_plain
+from bnnchain.net.messages import NODE_ID_BYTES, Head, Identity, Outcome, Role, validate_same_chain
+from bnnchain.net.reads import MAX_RANGE_BLOCKS, MAX_RANGE_BYTES, MAX_RANGE_CHUNKS, MAX_RANGE_HEADERS
+from bnnchain.rpc.v1 import node_pb2 as pb
+from bnnchain.rpc.v1 import node_pb2_grpc
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Iterable
+    from typing import Any
+
+    from bnnchain.consensus.spec import ChainSpec
+    from bnnchain.consensus.types import BlockId, DatasetId, Header, PublicKey
+    from bnnchain.net.messages import AccountStatus, Event, Hello, Status, TransactionStatus, Verdict
+
+OBSERVER = Identity(bytes(NODE_ID_BYTES), Role.OBSERVER)
+
+_OUR_FAULT = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION}
+_THEIR_FAULT = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA_LOSS}
+
+
+@final
+class NodeClient:
+    """One connection to a node, made on the first call; used from one event loop.
+
+    In ``async with`` and with a ``spec``, it starts with an observer's handshake: a node of another chain is refused.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        spec: ChainSpec | None = None,
+        *,
+        allow_plain: bool = False,
+        timeout_s: float = limits.CALL_TIMEOUT_S,
+    ) -> None:
+        """Raises :class:`Invalid` ``bad-address`` or ``insecure-address``."""
+        target = parse_address(address)
+        validate_plain(target, allow_plain=allow_plain)
+        self.address = address
+        self._spec = spec
+        self._timeout_s = timeout_s
+        self._channel = grpc.aio.insecure_channel(str(target), options=limits.CLIENT_OPTIONS)
+        self._stub = node_pb2_grpc.NodeStub(self._channel)
+
+    async def __aenter__(self) -> NodeClient:
+        if self._spec is not None:
+            genesis = Head(self._spec.genesis_id, Height(0), 0)
+            try:
+                await self.handshake(OBSERVER.hello(self._spec, genesis))
+            except BaseException:
+                await self.close()
+                raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connection; calls under way end."""
+        await self._channel.close()
+
+    async def handshake(self, ours: Hello) -> Hello:
+        """Return the node's Hello; raises ``other-version``, ``other-chain`` or ``other-genesis``, whoever sees it."""
+        theirs = convert.hello_from_pb(await self._call(self._stub.Handshake, convert.hello_to_pb(ours)))
+        validate_same_chain(ours, theirs)
+        return theirs
+
+    async def announce_block(self, raw: bytes) -> Verdict:
+        """Return the node's verdict on a block."""
+        reply = await self._call(self._stub.AnnounceBlock, pb.RawBlock(raw=raw), limits.VERDICT_TIMEOUT_S)
+        return convert.verdict_from_pb(reply)
+
+    async def announce_transaction(self, raw: bytes) -> Verdict:
+        """Return the node's verdict on a transaction of a peer."""
+        return convert.verdict_from_pb(await self._call(self._stub.AnnounceTransaction, pb.RawTransaction(raw=raw)))
+
+    async def submit_transaction(self, raw: bytes) -> TransactionId:
+        """Hand a wallet's transaction in; return its id, or raise what the node's verdict says."""
+        reply = await self._call(self._stub.SubmitTransaction, pb.RawTransaction(raw=raw))
+        return TransactionId(_accepted_id(convert.verdict_from_pb(reply)))
+
+    async def headers(
+        self, locator: Iterable[BlockId] = (), *, start_height: int = 0, count: int = MAX_RANGE_HEADERS
+    ) -> list[Header]:
+        """Return up to ``count`` headers above the fork with ``locator``, or from ``start_height``."""
+        request = pb.Range(locator=list(locator), start_height=start_height, count=count)
+        replies = await self._collect(self._stub.Headers, request, count, count * HEADER_BYTES)
+        return [decode_header(reply.raw) for reply in replies]
+
+    async def blocks(
+        self, locator: Iterable[BlockId] = (), *, start_height: int = 0, count: int = MAX_RANGE_BLOCKS
+    ) -> list[bytes]:
+        """Return up to ``count`` blocks of such a range, as bytes not yet judged; the node may send fewer."""
+        request = pb.Range(locator=list(locator), start_height=start_height, count=count)
+        replies = await self._collect(self._stub.Blocks, request, count, MAX_RANGE_BYTES + MAX_BLOCK_BYTES)
+        return [bytes(reply.raw) for reply in replies]
+
+    async def block(self, block_id: BlockId) -> bytes:
+        """Return a block's bytes, not yet judged; :class:`Unavailable` where the node has not got it."""
+        reply = await self._call(self._stub.Block, pb.BlockRequest(id=block_id))
+        return bytes(reply.raw)
+
+    async def dataset_chunks(self, dataset_id: DatasetId, start: int, count: int) -> list[Chunk]:
+        """Return chunks of a data set's pool from number ``start`` on, not yet checked against its root."""
+        count = min(count, MAX_RANGE_CHUNKS)
+        request = pb.ChunkRange(dataset_id=dataset_id, start=start, count=count)
+        replies = await self._collect(self._stub.DatasetChunks, request, count, count * limits.MAX_MESSAGE_BYTES)
+        return [decode_chunk(reply.raw) for reply in replies]
+
+    async def status(self) -> Status:
+        """Return how the node is."""
+        return convert.status_from_pb(await self._call(self._stub.Status, pb.StatusRequest()))
+
+    async def transaction_status(self, identity: TransactionId) -> TransactionStatus:
+        """Return where a transaction is."""
+        request = pb.TransactionStatusRequest(id=identity)
+        return convert.transaction_status_from_pb(await self._call(self._stub.TransactionStatus, request))
+
+    async def account(self, key: PublicKey) -> AccountStatus:
+        """Return an account as of the node's head."""
+        return convert.account_from_pb(key, await self._call(self._stub.Account, pb.AccountRequest(key=key)))
+
+    async def watch(self) -> AsyncGenerator[Event, None]:
+        """Yield the present head (``is_snapshot``) and the waiting transactions, then everything new.
+
+        No deadline: keepalive finds out where the node is gone.  Close it (``contextlib.aclosing``) when done.
+        """
+        call = self._stub.Watch(pb.WatchRequest())
+        try:
+            while (reply := await self._translated(call.read())) is not grpc.aio.EOF:
+                yield convert.event_from_pb(reply)
+        finally:
+            call.cancel()
+
+    async def _call(self, method: Callable[..., Any], request: object, timeout_s: float | None = None) -> Any:  # noqa: ANN401
+        return await self._translated(method(request, timeout=timeout_s or self._timeout_s))
+
+    async def _collect(self, method: Callable[..., Any], request: object, count: int, size_bytes: int) -> list[Any]:
+        call = method(request, timeout=limits.RANGE_TIMEOUT_S)
+        replies: list[Any] = []
+        try:
+            while (reply := await self._translated(call.read())) is not grpc.aio.EOF:
+                replies.append(reply)
+                size_bytes -= len(reply.raw)
+                if len(replies) > count or size_bytes < 0:
+                    raise Invalid("bad-range", reason="more than was asked for", count=len(replies), wanted=count)
+        finally:
+            call.cancel()
+        return replies
+
+    async def _translated(self, work: Any) -> Any:  # noqa: ANN401  (grpc has no types)
+        try:
+            return await work
+        except grpc.aio.AioRpcError as error:
+            raise self._error(error) from None
+        except (grpc.aio.UsageError, asyncio.InvalidStateError):
+            raise Unavailable(f"the connection to {self.address} is closed") from None
+
+    def _error(self, error: grpc.aio.AioRpcError) -> BnnchainError:
+        status, details = error.code(), convert.printable(error.details() or "")
+        if status in _OUR_FAULT:
+            code = dict(error.trailing_metadata() or ()).get(limits.CODE_METADATA)
+            return Invalid(str(code) if code else "bad-message", node=self.address, reason=details)
+        if status in _THEIR_FAULT:
+            return Fault(f"{self.address} failed: {details}")
+        if status == grpc.StatusCode.DEADLINE_EXCEEDED:
+            return Unavailable(f"{self.address} did not answer in time")
+        if status == grpc.StatusCode.UNIMPLEMENTED:
+            return Unavailable(f"{self.address} is not a bnnchain node of this version")
+        return Unavailable(f"{self.address}: {details}")
+
+
+def _accepted_id(verdict: Verdict) -> bytes:
+    if verdict.outcome == Outcome.INVALID:
+        raise Invalid(verdict.code, reason=verdict.message)
+    if verdict.outcome == Outcome.UNAVAILABLE:
+        raise Unavailable(verdict.message)
+    if verdict.outcome == Outcome.FAULT:
+        raise Fault(verdict.message)
+    return verdict.item_id

@@ -1,0 +1,170 @@
+"""The asynchronous side of the one door: blocks and transactions go in off the event loop, events come out.
+
+Imports run one at a time in a thread of their own, so the kernel and the disk never stop the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, TypeVar
+
+from bnnchain.consensus.codec import decode_transaction
+from bnnchain.consensus.errors import BnnchainError, Fault, Unavailable
+from bnnchain.consensus.transactions import transaction_id
+from bnnchain.net.events import Events
+from bnnchain.net.messages import Event, Head, NewHead, TransactionAccepted
+from bnnchain.net.reads import ChainReads
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from typing import Any
+
+    from bnnchain.chain.chain import Chain, Import
+    from bnnchain.chain.mempool import Mempool
+    from bnnchain.consensus.types import Block, ChainState, DatasetId, TransactionId
+
+log = logging.getLogger(__name__)
+
+MAX_PENDING_IMPORTS = 64
+"""Blocks that wait for the importing thread; more are refused as busy, whoever sends them."""
+READ_THREADS = 2
+MAX_PENDING_READS = 512
+STOP_TIMEOUT_S = 1.0
+
+Result = TypeVar("Result")
+
+
+class Intake:
+    """Takes blocks and transactions in and publishes what is new."""
+
+    def __init__(self, chain: Chain, mempool: Mempool) -> None:
+        self.chain = chain
+        self.mempool = mempool
+        self.reads = ChainReads(chain, mempool)
+        self.events = Events()
+        self._importer = ThreadPoolExecutor(1, "import")
+        self._reader = ThreadPoolExecutor(READ_THREADS, "read")
+        self._imports: set[asyncio.Task[Any]] = set()
+        self._read_count = 0
+        self._is_closed = False
+
+    @property
+    def head(self) -> Head:
+        """The active chain's last block."""
+        state = self.chain.head
+        return Head(state.head, state.height, state.weight)
+
+    async def import_block(self, raw: bytes) -> Import:
+        """Judge and store a block, and publish it where it becomes the head.
+
+        Raises as :meth:`Chain.import_block`; :class:`Unavailable` where too many wait already.  An import goes to its
+        end, publishing included, even where the caller is cancelled meanwhile.
+        """
+        return await self._shielded(self._import(raw))
+
+    async def publish_block(self, raw: bytes) -> None:
+        """Publish a block that was imported through :meth:`Chain.import_block` by somebody else and is the head."""
+        await self._shielded(self._publish(raw))
+
+    async def add_transaction(self, raw: bytes) -> tuple[TransactionId, bool]:
+        """Put a transaction into the mempool; return its id and whether it is new.  Raises its rule's code."""
+        transaction = decode_transaction(raw)
+        identity = transaction_id(transaction)
+        is_new = await self.read(self.mempool.add, transaction)
+        if is_new:
+            self.events.publish(TransactionAccepted(identity, raw))
+        return identity, is_new
+
+    async def add_dataset(self, dataset_id: DatasetId, payload: bytes) -> None:
+        """Check and store a data set's pool payload."""
+        await self._shielded(self._in_importer(self.chain.add_dataset, dataset_id, payload))
+
+    async def read(self, function: Callable[..., Result], *arguments: object) -> Result:
+        """Return ``function(*arguments)`` from a reading thread; :class:`Unavailable` where too many wait already."""
+        if self._is_closed or self._read_count >= MAX_PENDING_READS:
+            raise Unavailable("this node is stopping" if self._is_closed else "this node is busy")
+        self._read_count += 1
+        try:
+            return await self._run(self._reader, function, *arguments)
+        finally:
+            self._read_count -= 1
+
+    async def close(self) -> None:
+        """End the subscriptions and the threads; an import under way gets ``STOP_TIMEOUT_S`` to finish."""
+        self._is_closed = True
+        self.events.close()
+        self._importer.shutdown(wait=False, cancel_futures=True)
+        self._reader.shutdown(wait=False, cancel_futures=True)
+        if self._imports:
+            await asyncio.wait(self._imports, timeout=STOP_TIMEOUT_S)
+        for task in self._imports:
+            task.cancel()
+        await asyncio.gather(*self._imports, return_exceptions=True)
+
+    async def _import(self, raw: bytes) -> Import:
+        imported, event = await self._in_importer(self._import_blocking, raw)
+        if event is not None:
+            self.events.publish(event)
+        return imported
+
+    async def _publish(self, raw: bytes) -> None:
+        event = await self._in_importer(self._describe_head, raw)
+        if event is not None:
+            self.events.publish(event)
+
+    def _import_blocking(self, raw: bytes) -> tuple[Import, Event | None]:
+        start = time.perf_counter()
+        imported = self.chain.import_block(raw)
+        verdict_us = round((time.perf_counter() - start) * 1e6)
+        if not (imported.is_new and imported.is_head):
+            return imported, None
+        return imported, self._new_head(imported.block, len(raw), imported.reorg_depth, verdict_us)
+
+    def _describe_head(self, raw: bytes) -> Event | None:
+        imported = self.chain.import_block(raw)
+        return self._new_head(imported.block, len(raw), 0, 0) if imported.is_head else None
+
+    def _new_head(self, block: Block, size_bytes: int, reorg_depth: int, verdict_us: int) -> NewHead:
+        self.mempool.refresh()
+        state: ChainState = self.chain.head
+        return NewHead(
+            block_id=state.head,
+            header=block.header,
+            weight=state.weight,
+            reorg_depth=reorg_depth,
+            verdict_us=verdict_us,
+            size_bytes=size_bytes,
+        )
+
+    async def _in_importer(self, function: Callable[..., Result], *arguments: object) -> Result:
+        if self._is_closed:
+            raise Unavailable("this node is stopping")
+        return await self._run(self._importer, function, *arguments)
+
+    async def _shielded(self, work: Coroutine[Any, Any, Result]) -> Result:
+        if len(self._imports) >= MAX_PENDING_IMPORTS:
+            work.close()
+            raise Unavailable("this node is busy")
+        task = asyncio.get_running_loop().create_task(work)
+        self._imports.add(task)
+        task.add_done_callback(self._forget)
+        return await asyncio.shield(task)
+
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        self._imports.discard(task)
+        if not task.cancelled():
+            task.exception()  # seen: the caller may have gone away
+
+    @staticmethod
+    async def _run(executor: ThreadPoolExecutor, function: Callable[..., Result], *arguments: object) -> Result:
+        # From outside the project only its three kinds of error exist: anything else is our own fault.
+        try:
+            return await asyncio.get_running_loop().run_in_executor(executor, function, *arguments)
+        except BnnchainError:
+            raise
+        except Exception as error:
+            log.exception("internal error")
+            raise Fault(f"internal error: {type(error).__name__}") from error

@@ -1,0 +1,173 @@
+"""A connection that we dialled: announce to the peer, follow what it announces, fetch what we lack."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from contextlib import aclosing, suppress
+from typing import TYPE_CHECKING
+
+from bnnchain.consensus.codec import decode_block
+from bnnchain.consensus.errors import Fault, Invalid, Unavailable
+from bnnchain.consensus.header import block_id
+from bnnchain.net.messages import Head, NewHead, Outcome, TransactionAccepted
+from bnnchain.net.tasks import run_until_first_ends
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from bnnchain.net.client import NodeClient
+    from bnnchain.net.conduct import Conduct
+    from bnnchain.net.intake import Intake
+    from bnnchain.net.messages import Hello
+    from bnnchain.net.sync import Sync
+
+log = logging.getLogger(__name__)
+
+MAX_INVENTORY = 8_192
+CHECK_INTERVAL_S = 10.0
+"""How often two heads are compared again, in case a message was lost or a data set came late."""
+
+
+class Inventory:
+    """The blocks and transactions that a peer has; the oldest are forgotten first."""
+
+    def __init__(self, limit: int = MAX_INVENTORY) -> None:
+        self._limit = limit
+        self._ids: OrderedDict[bytes, None] = OrderedDict()
+
+    def __contains__(self, identity: bytes) -> bool:
+        return identity in self._ids
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def add(self, identity: bytes) -> None:
+        """Remember that the peer has it."""
+        self._ids[identity] = None
+        self._ids.move_to_end(identity)
+        while len(self._ids) > self._limit:
+            self._ids.popitem(last=False)
+
+
+class Session:
+    """One dialled peer after its handshake; ``run`` lasts as long as the connection and the peer's conduct."""
+
+    def __init__(self, node: NodeClient, theirs: Hello, intake: Intake, sync: Sync, conduct: Conduct) -> None:
+        self.node = node
+        self.theirs = theirs
+        self.head = theirs.head
+        """The peer's claim."""
+        self._intake = intake
+        self._sync = sync
+        self._conduct = conduct
+        self._known = Inventory()
+        self._known.add(theirs.head.block_id)
+        self._is_behind = asyncio.Event()
+        self._announcing = asyncio.Lock()
+
+    def catch_up(self) -> None:
+        """Compare heads now and fetch what is missing: the peer sent something that needs it."""
+        self._is_behind.set()
+
+    async def run(self) -> None:
+        """Talk until the connection ends (:class:`Unavailable`) or the peer misbehaves (:class:`Invalid`)."""
+        await run_until_first_ends(self._follow(), self._relay(), self._compare())
+
+    # What the peer tells us.
+
+    async def _follow(self) -> None:
+        async with aclosing(self.node.watch()) as events:
+            async for event in events:
+                if isinstance(event, NewHead):
+                    await self._tolerate(self._take_head(event))
+                else:
+                    await self._tolerate(self._take_transaction(event))
+        raise Unavailable(f"{self.node.address} ended the connection")
+
+    async def _take_head(self, event: NewHead) -> None:
+        self.head = Head(event.block_id, event.header.height, event.weight)
+        self._known.add(event.block_id)
+        if await self._has(event.block_id) or event.weight <= self._intake.head.weight:
+            return
+        missing = await self._intake.read(self._intake.chain.missing_datasets)
+        if missing or not await self._has(event.header.previous_hash):
+            await self._sync.catch_up(self.node)
+            return
+        raw = await self.node.block(event.block_id)
+        if block_id(decode_block(raw).header) != event.block_id:
+            raise Invalid("bad-range", reason="not the block that was asked for")
+        await self._intake.import_block(raw)
+
+    async def _take_transaction(self, event: TransactionAccepted) -> None:
+        self._known.add(event.transaction_id)
+        await self._intake.add_transaction(event.raw)
+
+    # What we tell the peer.
+
+    async def _relay(self) -> None:
+        async with self._intake.events.subscribe() as events:
+            await self._offer_head()
+            for transaction in await self._intake.read(self._intake.reads.waiting_transactions):
+                await self._offer_transaction(transaction)
+            async for event in events:
+                if isinstance(event, TransactionAccepted):
+                    await self._offer_transaction(event)
+                else:
+                    await self._offer_head()
+
+    async def _offer_head(self) -> None:
+        """Announce our head where it is better than the peer's; older heads are not worth a word."""
+        async with self._announcing:
+            ours = self._intake.head
+            if ours.block_id in self._known or ours.weight <= self.head.weight:
+                return
+            raw = await self._intake.read(self._intake.chain.store.block, ours.block_id)
+            if raw is None:
+                return
+            verdict = await self.node.announce_block(raw)
+            if verdict.locator:
+                await self._sync.push(self.node, verdict.locator)
+            elif verdict.outcome in {Outcome.UNAVAILABLE, Outcome.FAULT}:
+                log.info("%s did not take our head: %s", self.node.address, verdict.message)
+            else:
+                if verdict.outcome == Outcome.INVALID:
+                    log.warning("%s refused our head: %s", self.node.address, verdict.message)
+                self._known.add(ours.block_id)
+
+    async def _offer_transaction(self, event: TransactionAccepted) -> None:
+        if event.transaction_id not in self._known:
+            self._known.add(event.transaction_id)
+            await self.node.announce_transaction(event.raw)
+
+    # Both.
+
+    async def _compare(self) -> None:
+        while True:
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._is_behind.wait(), CHECK_INTERVAL_S)
+            is_lighter = self._intake.head.weight < self.head.weight
+            if self._is_behind.is_set() or (is_lighter and not await self._has(self.head.block_id)):
+                self._is_behind.clear()
+                await self._tolerate(self._sync.catch_up(self.node))
+            else:
+                await self._offer_head()
+
+    async def _has(self, identity: bytes) -> bool:
+        chain = self._intake.chain
+        return identity == chain.spec.genesis_id or await self._intake.read(chain.store.has_block, identity)
+
+    async def _tolerate(self, work: Awaitable[object]) -> None:
+        """Do what the peer's message asks for; raise only where the peer is to be left alone for it."""
+        address = self.node.address
+        try:
+            await work
+        except Invalid as error:
+            log.warning("%s sent %s", address, error)
+            if self._conduct.blame(address, error):
+                raise
+        except Unavailable as error:
+            log.info("%s: not yet: %s", address, error)
+        except Fault as error:
+            log.error("what %s sent could not be judged: %s", address, error)  # noqa: TRY400

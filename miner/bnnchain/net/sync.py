@@ -1,0 +1,128 @@
+"""Catching up: ranges of blocks and chunks of data sets from a peer, or blocks to a peer that cannot ask us.
+
+What a peer sends is believed in nothing: blocks go through the one door, chunks against the manifest's root.  Every
+round must bring something, so a peer that sends junk ends the attempt instead of keeping it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from bnnchain.consensus.codec import decode_block
+from bnnchain.consensus.errors import Invalid, Unavailable
+from bnnchain.consensus.header import block_id
+from bnnchain.datasets.chunks import ChunkAssembler
+from bnnchain.net.messages import Outcome
+from bnnchain.net.reads import MAX_RANGE_CHUNKS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bnnchain.consensus.types import BlockId, DatasetId
+    from bnnchain.net.client import NodeClient
+    from bnnchain.net.intake import Intake
+
+log = logging.getLogger(__name__)
+
+MAX_SYNC_ROUNDS = 4_096
+"""Ranges taken from one peer in one go: a million blocks."""
+MAX_STALE_ROUNDS = 16
+"""Ranges in one go that may hold only blocks we have: side branches of an earlier attempt."""
+PUSH_BLOCKS = 64
+
+
+class Sync:
+    """Fetches from one peer at a time; what was fetched before a disconnect is kept."""
+
+    def __init__(self, intake: Intake) -> None:
+        self._intake = intake
+        self._chain = intake.chain
+        self._lock = asyncio.Lock()
+        self._assemblers: dict[DatasetId, ChunkAssembler] = {}
+
+    @property
+    def is_syncing(self) -> bool:
+        """Whether blocks are being fetched just now."""
+        return self._lock.locked()
+
+    async def catch_up(self, node: NodeClient) -> int:
+        """Fetch missing data sets, then the node's chain above the fork with ours; return how many blocks were new.
+
+        Which chain counts is decided block by block as each is imported.  Raises :class:`Invalid` where the node sent
+        what breaks a rule, :class:`Unavailable` where it or something else is not there; what came before is kept.
+        """
+        async with self._lock:
+            await self._fetch_datasets(node)
+            return await self._fetch_blocks(node)
+
+    async def push(self, node: NodeClient, locator: Sequence[BlockId]) -> int:
+        """Send our active chain above the fork with a node's ``locator``; return how many blocks it took as new."""
+        start, accepted = await self._intake.read(self._chain.common_height, locator) + 1, 0
+        while raws := await self._intake.read(self._intake.reads.blocks, (), start, PUSH_BLOCKS):
+            for raw in raws:
+                verdict = await node.announce_block(raw)
+                if verdict.outcome not in {Outcome.ACCEPTED, Outcome.KNOWN}:
+                    log.info("%s did not take block %d: %s", node.address, start, verdict.code or verdict.message)
+                    return accepted
+                accepted += verdict.outcome == Outcome.ACCEPTED
+                start += 1
+        return accepted
+
+    async def _fetch_blocks(self, node: NodeClient) -> int:
+        locator, new_count, stale_rounds = await self._intake.read(self._chain.locator), 0, 0
+        last: list[BlockId] = []
+        for _ in range(MAX_SYNC_ROUNDS):
+            raws = await node.blocks([*last, *locator])
+            if not raws:
+                break
+            last, new = await self._import_range(raws)
+            new_count += new
+            stale_rounds += not new
+            if stale_rounds > MAX_STALE_ROUNDS:
+                raise Invalid("bad-range", reason="nothing new in it", rounds=stale_rounds)
+        if new_count:
+            log.info("caught up %d blocks from %s: height %d", new_count, node.address, self._chain.head.height)
+        return new_count
+
+    async def _import_range(self, raws: Sequence[bytes]) -> tuple[list[BlockId], int]:
+        """Import a range; return the last block's id, in a list, and how many blocks were new."""
+        previous, new_count = decode_block(raws[0]).header.previous_hash, 0
+        if previous != self._chain.spec.genesis_id and not await self._intake.read(
+            self._chain.store.has_block, previous
+        ):
+            raise Invalid("bad-range", reason="it does not follow from a block we have")
+        for raw in raws:
+            header = decode_block(raw).header
+            if header.previous_hash != previous:
+                raise Invalid("bad-range", reason="a block does not follow from the one before")
+            previous = block_id(header)
+            new_count += (await self._intake.import_block(raw)).is_new
+        return [previous], new_count
+
+    async def _fetch_datasets(self, node: NodeClient) -> None:
+        for dataset_id in await self._intake.read(self._chain.missing_datasets):
+            try:
+                await self._fetch_dataset(node, dataset_id)
+            except Unavailable as error:
+                log.info("data set %s not from %s: %s", dataset_id.hex()[:16], node.address, error)
+
+    async def _fetch_dataset(self, node: NodeClient, dataset_id: DatasetId) -> None:
+        manifest = self._chain.head.datasets[dataset_id].manifest
+        if dataset_id not in self._assemblers:
+            self._assemblers[dataset_id] = ChunkAssembler(manifest.pool_root, manifest.pool_bytes)
+        assembler = self._assemblers[dataset_id]
+        while missing := assembler.missing:
+            start, count = missing[0], _run_length(missing[:MAX_RANGE_CHUNKS])
+            added = [assembler.add(chunk) for chunk in await node.dataset_chunks(dataset_id, start, count)]
+            if not any(added):
+                raise Invalid("bad-range", reason="no chunk that was asked for", start=start)
+        await self._intake.add_dataset(dataset_id, assembler.payload())
+        del self._assemblers[dataset_id]
+        log.info("fetched data set %s, %d bytes, from %s", manifest.name, manifest.pool_bytes, node.address)
+
+
+def _run_length(indices: Sequence[int]) -> int:
+    """Return how many of the ascending indices are consecutive from the first."""
+    return next((i for i, index in enumerate(indices) if index != indices[0] + i), len(indices))

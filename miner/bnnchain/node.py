@@ -1,0 +1,131 @@
+"""A node: store, chain, mempool, network and, where it mines, the miner; composed here and nowhere else."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bnnchain.chain.chain import Chain
+from bnnchain.chain.mempool import Mempool
+from bnnchain.chain.store import Store
+from bnnchain.consensus.errors import Invalid, Unavailable
+from bnnchain.mining.miner import Miner, MiningOptions
+from bnnchain.mining.straight_through import StraightThroughFounder
+from bnnchain.net.messages import NewHead, Role
+from bnnchain.net.network import Network
+from bnnchain_kernels.select import select
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from bnnchain.consensus.types import BlockId
+    from bnnchain.home import Home
+
+log = logging.getLogger(__name__)
+
+PAUSE_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class NodeOptions:
+    """How a node runs; nothing of it is consensus."""
+
+    listen: str
+    """``host:port`` to serve on; port 0 takes a free one."""
+    peers: Sequence[str] = ()
+    backend: str = "auto"
+    mining: MiningOptions | None = None
+    """None: a validator-only node, which never mines."""
+    max_blocks: int | None = None
+    """Stop mining at this height (the node goes on serving)."""
+
+
+class Node:
+    """Runs in one event loop until it is told to stop."""
+
+    def __init__(self, home: Home, options: NodeOptions) -> None:
+        self._home = home
+        self._options = options
+        self._stopping = threading.Event()
+
+    async def run(
+        self, stop: asyncio.Event, *, on_ready: Callable[[str], None], on_head: Callable[[NewHead], None]
+    ) -> None:
+        """Serve, validate and mine until ``stop`` is set.
+
+        on_ready gets the address it serves on, on_head each new head.  Raises :class:`Fault`, :class:`Invalid` or
+        :class:`Unavailable` where it cannot start.
+        """
+        with self._home.locked():
+            factory = await asyncio.to_thread(select, self._options.backend)
+            store = Store(self._home.store_file, self._home.spec())
+            try:
+                chain = await asyncio.to_thread(Chain, store, factory)
+                await self._serve(chain, stop, on_ready, on_head)
+            finally:
+                store.close()
+
+    async def _serve(
+        self, chain: Chain, stop: asyncio.Event, on_ready: Callable[[str], None], on_head: Callable[[NewHead], None]
+    ) -> None:
+        mempool, mining = Mempool(chain), self._options.mining
+        role = Role.VALIDATOR if mining is None else Role.MINER
+        network = Network(chain, mempool, listen=self._options.listen, dial=self._options.peers, role=role)
+        await network.start()
+        on_ready(network.address)
+        work = [asyncio.create_task(_report(network, on_head))]
+        if mining is not None:
+            work.append(asyncio.create_task(self._mine(chain, mempool, network, mining)))
+        ending = asyncio.create_task(_wait(stop))
+        try:
+            done, _ = await asyncio.wait([ending, *work], return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            ending.cancel()
+            self._stopping.set()
+            await network.stop()
+            await asyncio.gather(*work, return_exceptions=True)
+
+    async def _mine(self, chain: Chain, mempool: Mempool, network: Network, options: MiningOptions) -> None:
+        miner = Miner(chain, mempool, self._home.key(), StraightThroughFounder(), options)
+        while not self._stopping.is_set():
+            if self._is_at_limit(chain) or chain.missing_datasets():
+                await self._pause()
+                continue
+            head = chain.head.head
+            raw = await asyncio.to_thread(miner.mine, lambda head=head: self._is_outdated(chain, head))  # type: ignore[misc]
+            if raw is not None and not self._stopping.is_set():
+                await self._publish(network, raw)
+
+    async def _publish(self, network: Network, raw: bytes) -> None:
+        try:
+            await network.submit_block(raw)
+        except (Invalid, Unavailable) as error:
+            # Our own door refused our own block: a bug of ours, or the head moved and its data with it.
+            log.warning("own block refused: %s", error)
+            await self._pause()
+
+    def _is_at_limit(self, chain: Chain) -> bool:
+        limit = self._options.max_blocks
+        return limit is not None and chain.head.height >= limit
+
+    def _is_outdated(self, chain: Chain, head: BlockId) -> bool:
+        return self._stopping.is_set() or chain.head.head != head
+
+    async def _pause(self) -> None:
+        await asyncio.to_thread(self._stopping.wait, PAUSE_S)
+
+
+async def _report(network: Network, on_head: Callable[[NewHead], None]) -> None:
+    async with network.subscribe() as events:
+        async for event in events:
+            if isinstance(event, NewHead):
+                on_head(event)
+
+
+async def _wait(stop: asyncio.Event) -> None:
+    await stop.wait()

@@ -1,0 +1,432 @@
+"""Builds valid blocks, and blocks that break exactly one rule, on a data set small enough for milliseconds.
+
+    builder = Builder(open_chain(tmp_path / "chain.db"))
+    builder.extend(5)                                  # five blocks of whatever the election wants
+    raw = builder.tamper(builder.next(), height=9)     # one field wrong, y and signature right again
+    with pytest.raises(Invalid) as refusal:
+        builder.chain.import_block(raw)
+
+Everything is seeded: the same calls give the same bytes on every machine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from bnnchain.bnn.encoding import apply_flips, encode_difference, encode_model, model_hash, shape_hash
+from bnnchain.chain.chain import Chain
+from bnnchain.chain.store import Store
+from bnnchain.chain.validator import Validator
+from bnnchain.consensus import lottery
+from bnnchain.consensus.codec import encode_block
+from bnnchain.consensus.difficulty import next_target
+from bnnchain.consensus.election import Place, election_order
+from bnnchain.consensus.errors import Invalid
+from bnnchain.consensus.header import core_hash, sign_header, transactions_root
+from bnnchain.consensus.learning import required_flips, required_gain
+from bnnchain.consensus.lineage import novel_flips
+from bnnchain.consensus.params import Params, params_hash, preset
+from bnnchain.consensus.signatures import public_key
+from bnnchain.consensus.spec import ChainSpec
+from bnnchain.consensus.transactions import sign_transfer
+from bnnchain.consensus.types import (
+    MAX_TARGET,
+    VERSION,
+    Amount,
+    Block,
+    BlockId,
+    BlockKind,
+    ChainState,
+    DatasetId,
+    Header,
+    Height,
+    ModelHash,
+    PublicKey,
+    ShapeHash,
+    Signature,
+    Transaction,
+)
+from bnnchain.datasets.dataset import Dataset, build_dataset
+from bnnchain.wire import ZERO_HASH
+from bnnchain_kernels.evaluator import Samples, count_correct
+from bnnchain_kernels.model import Architecture, Conv3x3, Dense, Model, build_model
+from bnnchain_kernels.reference import ReferenceEvaluator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+Value = TypeVar("Value")
+
+SIDE, CLASSES = 6, 4
+POOL_SIZE, HELDOUT_SIZE = 700, 60
+"""700 images: one full 512-image block and a tail."""
+GENESIS_TIME = 1_700_000_000
+INTERVAL_S = 60
+CHAIN_ID = 7
+COINS = 1_000_000
+CLIMB_STEPS = 80
+SEARCH_STEPS = 2_000
+
+
+def private_key(number: int) -> Ed25519PrivateKey:
+    """Return the fixed key of account ``number``."""
+    return Ed25519PrivateKey.from_private_bytes(number.to_bytes(32, "little"))
+
+
+MINER, ALICE, BOB, CAROL = (private_key(number) for number in range(1, 5))
+"""ALICE and BOB own ``COINS`` each at genesis; MINER and CAROL own nothing."""
+
+
+class Clock:
+    """A clock that moves only when told to; seconds."""
+
+    def __init__(self, now: int = GENESIS_TIME) -> None:
+        self.now = now
+
+    def __call__(self) -> int:
+        return self.now
+
+
+@lru_cache
+def tiny_dataset(pool_size: int = POOL_SIZE) -> Dataset:
+    """Return 6x6 images of noise in which one quadrant, the label, is brighter."""
+    rng = np.random.default_rng(2024)
+    half = SIDE // 2
+
+    def draw(count: int) -> Samples:
+        labels = rng.integers(0, CLASSES, count).astype(np.uint8)
+        pixels = rng.random((count, SIDE, SIDE)) < 0.35
+        for image, label in zip(pixels, labels, strict=True):
+            top, left = (label // 2) * half, (label % 2) * half
+            image[top : top + half, left : left + half] |= rng.random((half, half)) < 0.35
+        packed = np.packbits(pixels.reshape(count, -1), axis=1, bitorder="little")
+        return Samples(SIDE, SIDE, 1, CLASSES, packed, labels)
+
+    pool, heldout = draw(pool_size), draw(HELDOUT_SIZE)
+    return build_dataset("tiny", b"\x80", pool, heldout, licence="CC0-1.0", origin="tests")
+
+
+@lru_cache
+def evaluator() -> ReferenceEvaluator:
+    """Return the reference evaluator on the tiny data set's pool."""
+    return ReferenceEvaluator(tiny_dataset().pool)
+
+
+def count(model: Model) -> int:
+    """Return the exact count of a model on the whole pool."""
+    return count_correct(evaluator(), model, POOL_SIZE)
+
+
+def family_shape(family_id: int) -> Architecture:
+    """Return the shape that tests give to family ``family_id``: all different; every second one convolves."""
+    first = Conv3x3(2 + family_id, pool=True) if family_id % 2 else Dense(8 + family_id)
+    return Architecture(SIDE, SIDE, 1, (first, Dense(CLASSES)))
+
+
+def random_model(architecture: Architecture, seed: int) -> Model:
+    """Return a model of random bits with middling thresholds and no biases."""
+    rng = np.random.default_rng(seed)
+    geometry = architecture.geometry
+    weights = [rng.random((layer.out_channels, layer.fan_in)) < 0.5 for layer in geometry]
+    thresholds = [rng.integers(layer.fan_in // 2, layer.fan_in // 2 + 2, layer.out_channels) for layer in geometry[:-1]]
+    return build_model(architecture, weights, thresholds, np.zeros(architecture.classes, np.int32))
+
+
+@lru_cache(maxsize=256)
+def founder(architecture: Architecture, seed: int) -> Model:
+    """Return a random model after a short hill climb on the pool: about 40 % right."""
+    rng = np.random.default_rng([seed, 1])
+    model = random_model(architecture, seed)
+    best = count(model)
+    for _ in range(CLIMB_STEPS):
+        flips = rng.choice(architecture.weight_count, 3, replace=False).astype(np.int64)
+        candidate = apply_flips(model, flips)
+        correct = count(candidate)
+        if correct >= best:
+            model, best = candidate, correct
+    return model
+
+
+def make_params(**overrides: int) -> Params:
+    """Return small regtest-like parameters, any of them replaced."""
+    defaults = {
+        "min_family_acc_bp": 2_800,
+        "min_family_diff_bp": 100,
+        "min_population_diff_bp": 50,
+        "family_patience": 64,
+        "n_eval": 64,
+        "coinbase_maturity_blocks": 3,
+        "subsidy": 5_000,
+        "idle_subsidy": 1_250,
+    }
+    return replace(preset("regtest"), **{**defaults, **overrides})
+
+
+def make_spec(
+    *later: tuple[int, Params], initial_target: int = MAX_TARGET, name: str = "tiny", **overrides: int
+) -> ChainSpec:
+    """Return a spec on the tiny data set; ``later`` are parameters that come into force at a height."""
+    schedule = ((0, make_params(**overrides)), *later)
+    allocations = sorted((public_key(key), Amount(COINS)) for key in (ALICE, BOB))
+    return ChainSpec(
+        name=name,
+        chain_id=CHAIN_ID,
+        genesis_time=GENESIS_TIME,
+        initial_target=initial_target,
+        schedule=tuple((Height(height), params) for height, params in schedule),
+        dataset=tiny_dataset().manifest,
+        model=random_model(Architecture(SIDE, SIDE, 1, (Dense(CLASSES),)), 99),
+        allocations=tuple(allocations),
+    )
+
+
+def make_validator() -> Validator:
+    """Return a validator that has the tiny data set."""
+    validator = Validator(ReferenceEvaluator)
+    manifest = tiny_dataset().manifest
+    validator.add_dataset(DatasetId(manifest.dataset_id), tiny_dataset().pool)
+    return validator
+
+
+def open_chain(path: Path, spec: ChainSpec | None = None, clock: Clock | None = None) -> Chain:
+    """Return a chain with the tiny data set on a store at ``path`` (made where there is none)."""
+    chain = Chain(Store(path, spec or make_spec()), ReferenceEvaluator, clock or Clock(GENESIS_TIME + 10**6))
+    dataset = tiny_dataset()
+    if chain.missing_datasets():
+        payload = dataset.pool.images.tobytes() + dataset.pool.labels.tobytes()
+        chain.add_dataset(DatasetId(dataset.manifest.dataset_id), payload)
+    return chain
+
+
+def transfer(
+    key: Ed25519PrivateKey = ALICE,
+    recipient: Ed25519PrivateKey = CAROL,
+    *,
+    nonce: int = 0,
+    amount: int = 100,
+    fee: int = 1,
+    expiry_height: int = 10**6,
+    chain_id: int = CHAIN_ID,
+) -> Transaction:
+    """Return a signed transfer."""
+    return sign_transfer(
+        key,
+        chain_id=chain_id,
+        nonce=nonce,
+        recipient=public_key(recipient),
+        amount=Amount(amount),
+        fee=Amount(fee),
+        expiry_height=Height(expiry_height),
+    )
+
+
+class Builder:
+    """Seals blocks on a chain's head, or on any state; draws models from its own seeded generator."""
+
+    def __init__(self, source: Chain | ChainState, *, key: Ed25519PrivateKey = MINER, seed: int = 0) -> None:
+        self._source = source
+        self._validator = make_validator()
+        self.key = key
+        self.rng = np.random.default_rng(seed)
+        self.seed = seed
+
+    @property
+    def chain(self) -> Chain:
+        assert isinstance(self._source, Chain)
+        return self._source
+
+    @property
+    def state(self) -> ChainState:
+        """The state on which the next block is built."""
+        return self._source.head if isinstance(self._source, Chain) else self._source
+
+    def extend(self, blocks: int = 1, *, kind: BlockKind | None = None, **changes: Any) -> list[bytes]:
+        """Build and import blocks at the head, or move on the state; returns their bytes."""
+        raws = []
+        for _ in range(blocks):
+            raw = encode_block(self.idle(**changes) if kind == BlockKind.IDLE else self.next(**changes))
+            if isinstance(self._source, Chain):
+                self._source.import_block(raw)
+            else:
+                self._source = self.after(self._source, raw)
+            raws.append(raw)
+        return raws
+
+    def after(self, state: ChainState, block: Block | bytes) -> ChainState:
+        """Return the state after a block judged on ``state``, by all the rules."""
+        raw = block if isinstance(block, bytes) else encode_block(block)
+        return self._validator.judge(state, raw, GENESIS_TIME + 10**9).state
+
+    def place(self, index: int = 0, on: ChainState | None = None) -> Place:
+        """Return a place of the election order of the next block."""
+        state = on or self.state
+        return election_order(state, state.spec.params_at(state.height + 1))[index]
+
+    def next(self, index: int = 0, *, on: ChainState | None = None, **changes: Any) -> Block:
+        """Return a sealed valid block for a place of the order, with fields replaced as for :meth:`seal`."""
+        place = self.place(index, on)
+        build = self.evolve if place.kind == BlockKind.EVOLVE else self.found
+        return build(place, on=on, **changes)
+
+    def idle(self, *, on: ChainState | None = None, **changes: Any) -> Block:
+        """Return a sealed IDLE block."""
+        return self.seal(Block(self._header(on or self.state, BlockKind.IDLE), b"", ()), on=on, **changes)
+
+    def found(self, place: Place, model: Model | None = None, *, on: ChainState | None = None, **changes: Any) -> Block:
+        """Return a sealed FOUND block for a place; by default with a climbed founder of the family's shape."""
+        if model is None:
+            number = len(place.family.founders) if place.family else 0
+            shape = place.family.architecture if place.family else family_shape(place.family_id)
+            model = founder(shape, 1_000 * self.seed + 10 * place.family_id + number)
+        return self._model_block(place, model, encode_model(model), on, changes)
+
+    def evolve(
+        self, place: Place, model: Model | None = None, *, on: ChainState | None = None, **changes: Any
+    ) -> Block:
+        """Return a sealed EVOLVE block for a place; by default with the first random child that passes the gates."""
+        assert place.family is not None
+        child = model or self.child(place, on)
+        return self._model_block(place, child, encode_difference(place.family.best.model, child), on, changes)
+
+    def child(self, place: Place, on: ChainState | None = None, flips: int | None = None) -> Model:
+        """Return a child of the family's best model that passes the gates at once, found by random novel flips."""
+        state, family = on or self.state, place.family
+        assert family is not None
+        params = state.spec.params_at(state.height + 1)
+        wanted = flips or required_flips(family.architecture, params)
+        gain = required_gain(family, POOL_SIZE, 0, params)
+        novel = np.flatnonzero(novel_flips(family))
+        for _ in range(SEARCH_STEPS):
+            child = apply_flips(family.best.model, self.rng.choice(novel, wanted, replace=False).astype(np.int64))
+            if count(child) >= family.best.correct + gain:
+                return child
+        message = f"no child in {SEARCH_STEPS} steps from {family.best.correct} of {POOL_SIZE}"
+        raise AssertionError(message)
+
+    def tamper(self, block: Block, *, on: ChainState | None = None, **changes: Any) -> bytes:
+        """Return the bytes of a block with fields replaced and sealed again; see :meth:`seal`."""
+        return encode_block(self.seal(block, on=on, **changes))
+
+    def seal(
+        self,
+        block: Block,
+        *,
+        on: ChainState | None = None,
+        key: Ed25519PrivateKey | None = None,
+        model: bytes | None = None,
+        transactions: Sequence[Transaction] | None = None,
+        **fields: Any,
+    ) -> Block:
+        """Return a block with body or header fields replaced, and with root, y and signature right for that.
+
+        A ``tx_root``, ``y`` or ``signature`` given here is kept, wrong as it may be; so is ``miner``.
+        """
+        state, key = on or self.state, key or self.key
+        block = Block(
+            block.header,
+            block.model if model is None else model,
+            block.transactions if transactions is None else tuple(transactions),
+        )
+        derived = {"tx_root": transactions_root(block.transactions), "miner": public_key(key)}
+        header = replace(block.header, **{**derived, **fields})
+        if "y" not in fields:
+            header = replace(header, y=ticket_value(state, header))
+        if "signature" not in fields:
+            header = sign_header(header, key)
+        return replace(block, header=header)
+
+    def mine(self, block: Block, *, on: ChainState | None = None, tries: int = 10_000) -> Block:
+        """Return the block with the first nonce whose ticket wins."""
+        state = on or self.state
+        for nonce in range(tries):
+            header = replace(block.header, nonce=nonce)
+            y = ticket_value(state, header)
+            if lottery.is_winning(y, ticket_base(state, header), header.target):
+                return self.seal(block, on=state, nonce=nonce, y=y)
+        message = f"no winning ticket among {tries}"
+        raise AssertionError(message)
+
+    def _model_block(
+        self, place: Place, model: Model, data: bytes, on: ChainState | None, changes: dict[str, Any]
+    ) -> Block:
+        state, family = on or self.state, place.family
+        is_evolved = place.kind == BlockKind.EVOLVE and family is not None
+        header = replace(
+            self._header(state, place.kind),
+            dataset_id=place.dataset_id,
+            family_id=place.family_id,
+            generation=family.generation + 1 if family and is_evolved else 0,
+            model_count=family.model_count + 1 if family else 1,
+            previous_model_hash=family.latest.block_id if family else BlockId(ZERO_HASH),
+            shape_hash=ShapeHash(shape_hash(model.architecture)),
+            model_hash=ModelHash(model_hash(model)),
+            correct_new=count(model),
+            correct_parent=family.best.correct if family and is_evolved else 0,
+            eval_total=POOL_SIZE,
+        )
+        return self.seal(Block(header, data, ()), on=on, **changes)
+
+    def _header(self, state: ChainState, kind: BlockKind) -> Header:
+        params = state.spec.params_at(state.height + 1)
+        return Header(
+            version=VERSION,
+            chain_id=state.spec.chain_id,
+            height=Height(state.height + 1),
+            previous_hash=state.head,
+            timestamp=max(state.timestamp, sorted(state.recent_timestamps)[len(state.recent_timestamps) // 2]) + 1,
+            miner=PublicKey(bytes(32)),
+            tx_root=ZERO_HASH,
+            params_hash=params_hash(params),
+            kind=kind,
+            dataset_id=DatasetId(ZERO_HASH),
+            family_id=0,
+            generation=0,
+            model_count=0,
+            previous_model_hash=BlockId(ZERO_HASH),
+            shape_hash=ShapeHash(ZERO_HASH),
+            model_hash=ModelHash(ZERO_HASH),
+            correct_new=0,
+            correct_parent=0,
+            eval_total=0,
+            target=next_target(state, params),
+            nonce=0,
+            y=ZERO_HASH,
+            signature=Signature(bytes(64)),
+        )
+
+
+def ticket_base(state: ChainState, header: Header) -> Architecture:
+    """Return the shape whose cost counts for the ticket of ``header``."""
+    return _ticket_model(state, header).architecture
+
+
+def ticket_value(state: ChainState, header: Header) -> bytes:
+    """Return the y that is right for ``header``, however wrong its other fields are."""
+    params = state.spec.params_at(state.height + 1)
+    base = _ticket_model(state, header)
+    dataset_id = DatasetId(tiny_dataset().manifest.dataset_id)
+    indices = lottery.sample_indices(header.previous_hash, dataset_id, POOL_SIZE, params.n_eval)
+    seed = lottery.ticket_seed(core_hash(header), header.nonce)
+    child = lottery.mutant(base, seed, params.ticket_flips)
+    tickets = ReferenceEvaluator(tiny_dataset().pool.take(indices))
+    return lottery.lottery_value(seed, tickets.logits(child, 0, len(indices)))
+
+
+def _ticket_model(state: ChainState, header: Header) -> Model:
+    if header.kind == BlockKind.EVOLVE and header.family_id < len(state.families):
+        return state.families[header.family_id].best.model
+    return state.spec.model
+
+
+def outcome(call: Callable[[], Value]) -> Value | str:
+    """Return what ``call`` returns, or the code with which it refuses."""
+    try:
+        return call()
+    except Invalid as error:
+        return error.code

@@ -1,0 +1,129 @@
+"""ASERT against the published aserti3-2d (Bitcoin Cash, 2020) and against exact arithmetic."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+
+import pytest
+from builders import GENESIS_TIME, make_spec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bnnchain.consensus.difficulty import asert, block_weight, median_time_past, next_target
+from bnnchain.consensus.fork_choice import is_better
+from bnnchain.consensus.types import MAX_TARGET
+
+INTERVAL_S, HALFLIFE_S = 600, 2 * 24 * 3_600
+"""Bitcoin Cash's constants, for its published behaviour."""
+ANCHOR = 1 << 200
+times = st.integers(-(10**9), 10**9)
+heights = st.integers(0, 10**6)
+
+
+def published(target: int, time_delta_s: int, height_delta: int) -> int:
+    """Return what bitcoin-cash-node's CalculateASERT returns, before it is packed into nBits.
+
+    Its C++ division drops towards zero where ours floors (PROTOCOL.md, section 1).
+    """
+    numerator = (time_delta_s - INTERVAL_S * (height_delta + 1)) * 65_536
+    exponent = abs(numerator) // HALFLIFE_S * (1 if numerator >= 0 else -1)
+    shifts, frac = exponent >> 16, exponent % 65_536
+    factor = 65_536 + ((195_766_423_245_049 * frac + 971_821_376 * frac**2 + 5_127 * frac**3 + (1 << 47)) >> 48)
+    shifts -= 16
+    result = target * factor
+    return result >> -shifts if shifts <= 0 else result << shifts
+
+
+@given(times, heights)
+def test_asert_is_the_published_algorithm(time_delta_s: int, height_delta: int) -> None:
+    ours = asert(ANCHOR, time_delta_s, height_delta, INTERVAL_S, HALFLIFE_S)
+    theirs = max(1, min(published(ANCHOR, time_delta_s, height_delta), MAX_TARGET))
+    numerator = (time_delta_s - INTERVAL_S * (height_delta + 1)) * 65_536
+    if numerator >= 0 or numerator % HALFLIFE_S == 0:
+        assert ours == theirs
+    else:
+        # One 65,536th of a half-life lower at most.
+        assert theirs * 65_530 // 65_536 <= ours <= theirs
+
+
+@pytest.mark.parametrize("halvings", [-20, -3, -1, 0, 1, 2, 30])
+def test_a_half_life_of_delay_doubles_the_target_exactly(halvings: int) -> None:
+    target = asert(ANCHOR, INTERVAL_S * 11 + HALFLIFE_S * halvings, 10, INTERVAL_S, HALFLIFE_S)
+    assert target == (ANCHOR << halvings if halvings >= 0 else ANCHOR >> -halvings)
+
+
+@given(st.integers(0, 65_535))
+def test_the_cubic_is_within_0_013_percent_of_a_power_of_two(step: int) -> None:
+    """x**65536 is compared with 2**step in exact fractions, so no float takes part."""
+    target = asert(1 << 250, INTERVAL_S + HALFLIFE_S * step // 65_536, 0, INTERVAL_S, HALFLIFE_S)
+    exponent = HALFLIFE_S * step // 65_536 * 65_536 // HALFLIFE_S
+    ratio = Fraction(target, 1 << 250)
+    low, high = ratio * Fraction(99_987, 100_000), ratio * Fraction(100_013, 100_000)
+    assert power(low, 16) <= 1 << exponent <= power(high, 16)
+
+
+def power(value: Fraction, doublings: int) -> Fraction:
+    """Return value**(2**doublings), cut to 200 bits after each squaring (an error far below the bound tested)."""
+    for _ in range(doublings):
+        value *= value
+        shift = max(0, value.denominator.bit_length() - 200)
+        value = Fraction(value.numerator >> shift, max(1, value.denominator >> shift))
+    return value
+
+
+@given(times, times, heights)
+def test_a_later_block_never_has_a_lower_target(first: int, second: int, height_delta: int) -> None:
+    early, late = sorted((first, second))
+    targets = [asert(ANCHOR, seconds, height_delta, INTERVAL_S, HALFLIFE_S) for seconds in (early, late)]
+    assert targets == sorted(targets)
+
+
+@given(times, heights, heights)
+def test_a_higher_block_at_the_same_time_never_has_a_higher_target(seconds: int, first: int, second: int) -> None:
+    low, high = sorted((first, second))
+    targets = [asert(ANCHOR, seconds, height, INTERVAL_S, HALFLIFE_S) for height in (low, high)]
+    assert targets == sorted(targets, reverse=True)
+
+
+@given(st.integers(1, MAX_TARGET), st.integers(-(1 << 70), 1 << 70), st.integers(0, 1 << 64), st.integers(1, 10**6))
+def test_the_target_stays_in_range_whatever_the_clock_says(
+    anchor: int, seconds: int, height_delta: int, interval_s: int
+) -> None:
+    assert 1 <= asert(anchor, seconds, height_delta, interval_s, 10 * interval_s) <= MAX_TARGET
+
+
+def test_a_chain_on_schedule_keeps_its_target() -> None:
+    spec = make_spec(initial_target=ANCHOR, is_lottery_open=0, block_interval_s=60)
+    state, params = spec.genesis_state(), spec.params_at(1)
+    targets = set()
+    for height in range(1, 40):
+        state = replace(state, height=height, timestamp=GENESIS_TIME + 60 * height)
+        targets.add(next_target(state, params))
+    assert len(targets) == 1
+
+
+def test_an_open_lottery_has_the_largest_target_and_weight_one() -> None:
+    spec = make_spec()
+    assert next_target(spec.genesis_state(), spec.params_at(1)) == MAX_TARGET
+    assert block_weight(MAX_TARGET) == 1
+
+
+@pytest.mark.parametrize(("target", "weight"), [(0, 1 << 256), (1, 1 << 255), ((1 << 255) - 1, 2), (1 << 255, 1)])
+def test_weight_is_the_expected_number_of_tickets(target: int, weight: int) -> None:
+    assert block_weight(target) == weight
+
+
+@pytest.mark.parametrize(
+    ("stamps", "median"), [((5,), 5), ((5, 9), 9), ((9, 5, 7), 7), (tuple(range(11)), 5), ((3, 3, 3, 9), 3)]
+)
+def test_the_median_time(stamps: tuple[int, ...], median: int) -> None:
+    assert median_time_past(replace(make_spec().genesis_state(), recent_timestamps=stamps)) == median
+
+
+def test_the_heavier_chain_is_better_and_of_equals_the_first() -> None:
+    state = make_spec().genesis_state()
+    heavier = replace(state, weight=1)
+    assert is_better(heavier, state)
+    assert not is_better(state, heavier)
+    assert not is_better(replace(heavier, height=9), heavier)

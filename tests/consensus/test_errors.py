@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+from bnnchain.consensus.errors import CODES
+
+ROOT = Path(__file__).resolve().parents[2]
+JUDGES = (
+    "miner/bnnchain/wire.py",
+    "miner/bnnchain/bnn/encoding.py",
+    "miner/bnnchain/consensus",
+    "miner/bnnchain/chain/chain.py",
+    "miner/bnnchain/chain/store.py",
+    "miner/bnnchain/chain/mempool.py",
+    "miner/bnnchain/chain/validator.py",
+    "kernels/bnnchain_kernels/model.py",
+    "kernels/bnnchain_kernels/evaluator.py",
+)
+"""What judges bytes of peers."""
+OF_THE_OPERATOR = {"unknown-preset"}
+
+
+def raised(path: Path) -> set[str]:
+    calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    named = [call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "Invalid"]
+    return {call.args[0].value for call in named if isinstance(call.args[0], ast.Constant)}
+
+
+def test_every_code_that_is_raised_is_listed_and_every_listed_code_is_raised() -> None:
+    paths = [
+        path for judge in JUDGES for path in ([ROOT / judge] if judge.endswith(".py") else (ROOT / judge).glob("*.py"))
+    ]
+    codes = set().union(*(raised(path) for path in paths))
+    datasets = set().union(*(raised(path) for path in (ROOT / "miner/bnnchain/datasets").glob("*.py")))
+    assert codes - OF_THE_OPERATOR - set(CODES) == set()
+    assert set(CODES) - codes - datasets == set()
+
+
+def test_codes_are_stable_words() -> None:
+    assert all(re.fullmatch(r"[a-z]+(-[a-z]+)+", code) for code in CODES)
+
+
+def test_the_protocol_lists_the_codes_of_blocks_in_their_order() -> None:
+    text = (ROOT / "PROTOCOL.md").read_text()
+    section = text[text.index("## 10.") : text.index("## What is not claimed")]
+    named = set(re.findall(r"[a-z]+(?:-[a-z]+)+", section))
+    elsewhere = {"bad-manifest", "bad-chunk", "bad-samples", "bad-spec", "mempool-full"}
+    assert set(CODES) - elsewhere - named == set()

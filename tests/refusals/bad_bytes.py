@@ -1,0 +1,182 @@
+"""Bytes that are not the canonical encoding of a block."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from builders import (
+    CLASSES,
+    Builder,
+    family_shape,
+    founder,
+    transfer,
+)
+
+from bnnchain.bnn.encoding import encode_model
+from bnnchain.consensus.codec import HEADER_BYTES, MAX_TRANSACTION_BYTES, encode_block, encode_transaction
+from bnnchain.consensus.params import MAX_BLOCK_BYTES
+from bnnchain.wire import Writer
+from refusals import FOUNDED, best_model, body, difference_tail, evolved, founding, refused
+
+
+@refused("bad-encoding")
+def nothing(builder: Builder) -> bytes:
+    return b""
+
+
+@refused("bad-encoding")
+def truncated_header(builder: Builder) -> bytes:
+    return encode_block(founding(builder))[: HEADER_BYTES - 1]
+
+
+@refused("bad-encoding")
+def truncated_body(builder: Builder) -> bytes:
+    return encode_block(founding(builder))[:-1]
+
+
+@refused("bad-encoding")
+def trailing_byte(builder: Builder) -> bytes:
+    return encode_block(founding(builder)) + b"\0"
+
+
+@refused("bad-encoding")
+def long_form_of_the_model_size(builder: Builder) -> bytes:
+    raw = encode_block(builder.idle())
+    assert raw[HEADER_BYTES:] == b"\0\0"
+    return raw[:HEADER_BYTES] + b"\x80\0\0"
+
+
+@refused("bad-encoding")
+def long_form_of_the_transaction_count(builder: Builder) -> bytes:
+    return encode_block(builder.idle())[:-1] + b"\x80\0"
+
+
+@refused("bad-encoding")
+def endless_varint(builder: Builder) -> bytes:
+    return encode_block(builder.idle())[:HEADER_BYTES] + b"\xff" * 6
+
+
+@refused("bad-encoding")
+def model_size_past_the_limit(builder: Builder) -> bytes:
+    return encode_block(builder.idle())[:HEADER_BYTES] + Writer().varint((1 << 20) + 1).bytes()
+
+
+@refused("bad-encoding")
+def transaction_count_past_the_limit(builder: Builder) -> bytes:
+    return encode_block(builder.idle())[:-1] + Writer().varint(4_097).bytes()
+
+
+@refused("bad-encoding")
+def transaction_too_large(builder: Builder) -> bytes:
+    data = encode_transaction(transfer()) + bytes(MAX_TRANSACTION_BYTES)
+    return encode_block(builder.idle())[:-1] + Writer().varint(1).varint(len(data)).raw(data).bytes()
+
+
+@refused("bad-encoding")
+def transaction_with_a_trailing_byte(builder: Builder) -> bytes:
+    data = encode_transaction(transfer()) + b"\0"
+    return encode_block(builder.idle())[:-1] + Writer().varint(1).varint(len(data)).raw(data).bytes()
+
+
+@refused("bad-encoding")
+def founder_without_model(builder: Builder) -> bytes:
+    return builder.tamper(founding(builder), model=b"")
+
+
+@refused("bad-encoding")
+def founder_with_padding_bits(builder: Builder) -> bytes:
+    block = founding(builder)
+    return builder.tamper(block, model=block.model[:-1] + bytes([block.model[-1] | 0x80]))
+
+
+@refused("bad-encoding")
+def founder_with_a_byte_more(builder: Builder) -> bytes:
+    block = founding(builder)
+    return builder.tamper(block, model=block.model + b"\0")
+
+
+@refused("bad-encoding")
+def founder_that_spells_out_zero_biases(builder: Builder) -> bytes:
+    model = founder(family_shape(0), 0)
+    biased = replace(model, biases=np.array([1, 0, 0, 0], np.int32))
+    bits = np.unpackbits(np.frombuffer(encode_model(biased)[12:], np.uint8), bitorder="little")
+    start = biased.architecture.weight_count + 8 * 6 + 1
+    zero = np.unpackbits(np.frombuffer((1 << 20).to_bytes(4, "little"), np.uint8), bitorder="little")[:22]
+    bits[start : start + 22] = zero
+    data = encode_model(biased)[:12] + np.packbits(bits, bitorder="little").tobytes()
+    return body(builder, founding(builder), model, data)
+
+
+@refused("bad-encoding", blocks=FOUNDED)
+def difference_with_a_long_form_gap(builder: Builder) -> bytes:
+    block = evolved(builder)
+    assert block.model[0] > 0
+    assert block.model[1] < 0x80
+    return builder.tamper(block, model=block.model[:1] + bytes([block.model[1] | 0x80, 0]) + block.model[2:])
+
+
+@refused("bad-encoding", blocks=FOUNDED)
+def difference_with_a_trailing_byte(builder: Builder) -> bytes:
+    block = evolved(builder)
+    return builder.tamper(block, model=block.model + b"\0")
+
+
+@refused("bad-encoding", blocks=FOUNDED)
+def difference_with_a_position_past_the_end(builder: Builder) -> bytes:
+    weights = family_shape(0).weight_count
+    data = Writer().varint(2).varint(weights - 1).varint(0).varint(0).varint(0).bytes()
+    return builder.tamper(evolved(builder), model=data)
+
+
+@refused("bad-encoding", blocks=FOUNDED)
+def difference_with_more_flips_than_weights(builder: Builder) -> bytes:
+    return builder.tamper(evolved(builder), model=Writer().varint(321).raw(bytes(400)).bytes())
+
+
+@refused("bad-encoding", blocks=FOUNDED)
+def difference_with_more_flips_than_bytes(builder: Builder) -> bytes:
+    return builder.tamper(evolved(builder), model=Writer().varint(300).raw(bytes(9)).bytes())
+
+
+@refused("bad-encoding", blocks=FOUNDED)
+def difference_with_a_threshold_that_does_not_change(builder: Builder) -> bytes:
+    before = int(best_model(builder).thresholds[0][0])
+    return difference_tail(builder, Writer().varint(1).varint(0).i32(before).varint(0))
+
+
+@refused("bad-encoding", blocks=FOUNDED)
+def difference_with_a_bias_that_does_not_change(builder: Builder) -> bytes:
+    return difference_tail(builder, Writer().varint(0).varint(1).varint(3).i32(0))
+
+
+@refused("bad-encoding", blocks=FOUNDED)
+def difference_with_a_bias_past_the_end(builder: Builder) -> bytes:
+    return difference_tail(builder, Writer().varint(0).varint(1).varint(CLASSES).i32(1))
+
+
+@refused("bad-encoding", blocks=FOUNDED)
+def difference_with_more_biases_than_classes(builder: Builder) -> bytes:
+    return difference_tail(builder, Writer().varint(0).varint(CLASSES + 1).raw(bytes(50)))
+
+
+@refused("bad-block-size")
+def larger_than_any_chain_allows(builder: Builder) -> bytes:
+    return encode_block(founding(builder)).ljust(MAX_BLOCK_BYTES + 1, b"\0")
+
+
+@refused("bad-block-size", max_block_bytes=HEADER_BYTES + 1)
+def larger_than_this_chain_allows(builder: Builder) -> bytes:
+    return encode_block(builder.idle())
+
+
+@refused("bad-kind")
+def unknown_kind(builder: Builder) -> bytes:
+    raw = bytearray(encode_block(builder.idle()))
+    raw[2 + 4 + 8 + 32 + 8 + 32 + 32 + 32] = 4
+    return bytes(raw)
+
+
+@refused("bad-kind", is_idle_allowed=0)
+def idle_where_forbidden(builder: Builder) -> bytes:
+    return encode_block(builder.idle())
