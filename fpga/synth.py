@@ -98,10 +98,11 @@ def build_script(parameters: dict[str, int], *, netlist: Path, verilog: Path | N
         f"chparam {changes} {TOP}",
         f"hierarchy -check -top {TOP}",
         "check -assert",
-        "setattr -mod -set keep_hierarchy 1 processing_element *processing_element*",
+        "setattr -mod -set keep_hierarchy 1 *processing_element*",
         f"synth_xilinx -family xc7 -flatten {options} -top {TOP}",
         "setattr -mod -unset keep_hierarchy A:keep_hierarchy",
-        "flatten",
+        "flatten -noscopeinfo",
+        "delete t:$scopeinfo",
         "check -assert -mapped",
         f"write_json {netlist.name}",
     ]

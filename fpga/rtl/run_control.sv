@@ -106,7 +106,7 @@ module run_control #(
       done    <= 1'b0;
       failed  <= 1'b1;
       code    <= cause;
-      layer   <= loading ? load_layer : '0;
+      layer   <= cause[4] ? load_layer : '0;  // the descriptor errors have bit 4
       reset_q <= 1'b1;
     end
     if (reset_request | rst) begin
