@@ -69,16 +69,17 @@ def find_verilator() -> Path:
 
 
 def build_simulator(
-    parameters: Mapping[str, int] | None = None, *, sources: Sequence[Path] = (), jobs: int = 2
+    parameters: Mapping[str, int] | None = None, *, sources: Sequence[Path] = (), optimize: str = "-O2", jobs: int = 2
 ) -> Path:
     """Return the shared library of the overlay with these parameters, building it where it does not exist yet.
 
-    sources: the RTL to build, by default the checkout's (a netlist or a mutant can stand in for it).
+    sources: the RTL to build, by default the checkout's (a netlist or a mutant can stand in for it); optimize: the
+        compiler's option, -O0 for a build that is quick itself.
     Raises :class:`Unavailable` where a tool is missing and :class:`Fault` where the build fails.
     """
     files = list(sources) or list_sources()
     options = [f"-G{name}={value}" for name, value in sorted((parameters or {}).items())]
-    digest = hashlib.sha256("\n".join(options).encode())
+    digest = hashlib.sha256("\n".join([*options, optimize]).encode())
     for path in (*files, HARNESS):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     library = BUILD / digest.hexdigest()[:16] / f"lib{TOP}.so"
@@ -88,13 +89,13 @@ def build_simulator(
         raise Unavailable("the simulator needs make and g++")
     BUILD.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=BUILD) as directory:
-        built = _build(Path(directory), files, options, jobs)
+        built = _build(Path(directory), files, options, optimize, jobs)
         library.parent.mkdir(exist_ok=True)
         built.replace(library)  # atomic: two builders may race, both results are the same
     return library
 
 
-def _build(directory: Path, files: Sequence[Path], options: Sequence[str], jobs: int) -> Path:
+def _build(directory: Path, files: Sequence[Path], options: Sequence[str], optimize: str, jobs: int) -> Path:
     tools = find_verilator()
     environment = {**os.environ, "PATH": f"{tools}{os.pathsep}{os.environ.get('PATH', '')}"}
     environment.pop("MAKEFLAGS", None)
@@ -107,12 +108,17 @@ def _build(directory: Path, files: Sequence[Path], options: Sequence[str], jobs:
     ]
     _run(verilate, environment)
     settings = [f"{name}={value}" for name, value in VARIABLES.items()]
-    makefile = ["-C", str(directory), "-f", f"V{TOP}.mk", "OPT_FAST=-O2", "OPT_SLOW=-O0", *settings]
-    _run(["make", f"-j{jobs}", *makefile, f"V{TOP}__ALL.a", "libverilated.a"], environment)
+    makefile = ["-C", str(directory), "-f", f"V{TOP}.mk", f"OPT_FAST={optimize}", "OPT_SLOW=-O0", "OPT_GLOBAL=-O2", *settings]
+    version = subprocess.run([str(tools / "verilator"), "--version"], env=environment, capture_output=True, check=True)
+    runtime = BUILD / f"libverilated-{hashlib.sha256(version.stdout).hexdigest()[:16]}.a"
+    targets = [f"V{TOP}__ALL.a"] if runtime.exists() else [f"V{TOP}__ALL.a", "libverilated.a"]
+    _run(["make", f"-j{jobs}", *makefile, *targets], environment)
+    if not runtime.exists():  # the same for every design, and half of the compiler's time
+        (directory / "libverilated.a").replace(runtime)
     include = tools.parent / "include" if (tools.parent / "include").exists() else _include_root(tools, environment)
     library = directory / f"lib{TOP}.so"
     link = ["g++", "-std=gnu++20", "-O2", "-fPIC", "-shared", f"-I{directory}", f"-I{include}", f"-I{include}/vltstd"]
-    archives = [str(directory / f"V{TOP}__ALL.a"), str(directory / "libverilated.a")]
+    archives = [str(directory / f"V{TOP}__ALL.a"), str(runtime)]
     _run([*link, str(HARNESS), *archives, "-pthread", "-o", str(library)], environment)
     return library
 

@@ -12,7 +12,6 @@ module activation_packer #(
     input  wire  logic [overlay_pkg::ACT_BITS-1:0]    out_base,
     input  wire  overlay_pkg::step_t                  step,  // aligned with bits
     input  wire  logic [LANES-1:0][FILTERS-1:0]       bits,
-    output       logic                                store_next,  // store follows in one cycle
     output       logic                                store,
     output       logic [overlay_pkg::ACT_BITS-1:0]    store_addr,
     output       logic [LANES-1:0][WORD-1:0]          store_data
@@ -27,7 +26,7 @@ module activation_packer #(
   assign pooled = step.quad_first ? bits : pooled_q | bits;
   wire collect = step.valid & step.last & ~step.logits & step.quad_last;
   wire full = step.group_last || slot == SLOT_BITS'(SLOTS - 1);
-  assign store_next = collect & full;
+  wire store_next = collect & full;
 
   always_ff @(posedge clk) begin
     if (step.valid & step.last) pooled_q <= pooled;

@@ -90,7 +90,8 @@ module axil_registers #(
   assign s_axil_arready = ~|pending & ~s_axil_rvalid;
   assign cycles_index   = addr[5:2];
 
-  logic [31:0] value;
+  logic [31:0] value, value_q;
+  always_ff @(posedge clk) value_q <= value;
   always_comb
     case (addr)
       8'h00: value = overlay_pkg::OVERLAY_ID;
@@ -115,7 +116,7 @@ module axil_registers #(
     if (s_axil_rready) s_axil_rvalid <= 1'b0;
     if (pending[1]) begin
       s_axil_rvalid <= 1'b1;
-      s_axil_rdata  <= addr[7:6] == 2'b10 ? layer_cycles : value;
+      s_axil_rdata  <= addr[7:6] == 2'b10 ? layer_cycles : value_q;
     end
     if (rst) begin
       pending       <= '0;

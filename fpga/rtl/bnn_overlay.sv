@@ -100,7 +100,7 @@ module bnn_overlay #(
   );
 
   // ---- images
-  logic store_next;
+  logic may_store;
   logic [LANES-1:0] load;
   logic [overlay_pkg::ACT_BITS-1:0] load_addr;
   logic [WORD-1:0] load_data;
@@ -111,7 +111,7 @@ module bnn_overlay #(
   image_loader #(.LANES(LANES), .WORD(WORD)) u_images (
       .clk(aclk), .rst(datapath_reset), .start(run_start), .image_count, .input_words, .classes_left,
       .s_axis_tdata, .s_axis_tvalid(s_axis_tvalid & running), .s_axis_tlast, .s_axis_tready(image_tready),
-      .store_next, .load, .load_addr, .load_data, .full, .is_final, .lanes, .labels, .free, .error(run_error)
+      .may_store, .load, .load_addr, .load_data, .full, .is_final, .lanes, .labels, .free, .error(run_error)
   );
 
   // ---- batches
@@ -130,7 +130,7 @@ module bnn_overlay #(
       .GROUP_DEPTH(GROUP_DEPTH)
   ) u_core (
       .clk(aclk), .rst(datapath_reset), .weight_write, .weight_addr, .threshold_write, .threshold_addr, .write_data,
-      .load, .load_addr, .load_data, .store_next, .start(layer_start), .layer, .in_base, .walker_busy,
+      .load, .load_addr, .load_data, .may_store, .start(layer_start), .layer, .in_base, .walker_busy,
       .pipeline_busy, .group_start, .group_read, .acc
   );
 

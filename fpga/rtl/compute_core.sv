@@ -21,7 +21,7 @@ module compute_core #(
     input  wire  logic [LANES-1:0]                                         load,
     input  wire  logic [overlay_pkg::ACT_BITS-1:0]                         load_addr,
     input  wire  logic [WORD-1:0]                                          load_data,
-    output       logic                                                     store_next,
+    output       logic                                                     may_store,
     // one layer
     input  wire  logic                                                     start,
     input  wire  overlay_pkg::layer_t                                      layer,
@@ -88,8 +88,11 @@ module compute_core #(
   );
   activation_packer #(.LANES(LANES), .FILTERS(FILTERS), .WORD(WORD)) u_packer (
       .clk, .rst, .start, .out_base(layer.out_base), .step(step7), .bits,
-      .store_next, .store, .store_addr, .store_data
+      .store, .store_addr, .store_data
   );
+
+  // A cycle before a store at the latest; that a group may only fill half a word is left out, it costs nothing.
+  always_ff @(posedge clk) may_store <= step6.valid & step6.last & step6.quad_last & ~step6.logits;
 
   assign group_start = step7.valid & step7.last & step7.logits;
 

@@ -75,7 +75,7 @@ module descriptor_decoder #(
   } state_t;
   state_t state;
 
-  // Every comparison is registered; a state acts once the registers have seen its operands (age 2).
+  // Comparisons and verdict are registered; a state acts once they have seen its operands (age 3).
   logic bad_op, bad_size, bad_in_words, bad_groups, over_depth, over_total, bad_chain, over_half, bad_next, over_out;
   logic low_out, overlap, has_out, over_weights, over_weight_end, bad_thresholds, bad_fan_in;
   always_ff @(posedge clk) begin
@@ -125,7 +125,12 @@ module descriptor_decoder #(
   end
 
   logic [1:0] age;
-  always_ff @(posedge clk) age <= mul_busy | age[1] ? '0 : age + 1'b1;
+  overlay_pkg::error_t verdict_q;
+  wire settled = &age;
+  always_ff @(posedge clk) begin
+    age       <= mul_busy | state == IDLE ? '0 : age + 1'b1;
+    verdict_q <= verdict;
+  end
 
   always_ff @(posedge clk) begin
     done  <= 1'b0;
@@ -138,10 +143,10 @@ module descriptor_decoder #(
       mul_busy <= |mul_b[CB-1:1];
     end else if (state == IDLE) begin
       if (start) state <= FORMAT;
-    end else if (~age[1]) begin
+    end else if (~settled) begin
       // the comparisons settle
-    end else if (verdict != overlay_pkg::ERR_NONE) begin
-      error <= verdict;
+    end else if (verdict_q != overlay_pkg::ERR_NONE) begin
+      error <= verdict_q;
       state <= IDLE;
     end else
       case (state)

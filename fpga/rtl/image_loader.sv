@@ -15,8 +15,8 @@ module image_loader #(
     input  wire  logic                                          s_axis_tvalid,
     input  wire  logic                                          s_axis_tlast,
     output       logic                                          s_axis_tready,
-    // activation memory; store_next: the array writes when our write would land
-    input  wire  logic                                          store_next,
+    // activation memory; may_store: the array may write when our write would land
+    input  wire  logic                                          may_store,
     output       logic [LANES-1:0]                              load,
     output       logic [overlay_pkg::ACT_BITS-1:0]              load_addr,
     output       logic [WORD-1:0]                               load_data,
@@ -36,10 +36,11 @@ module image_loader #(
   logic [LANE_BITS-1:0] lane;
   logic [overlay_pkg::ACT_BITS-1:0] words_left, pointer;
 
-  assign s_axis_tready = active & ~full[bank] & ~store_next;
+  assign s_axis_tready = active & ~full[bank] & ~may_store;
   wire take = s_axis_tvalid & s_axis_tready;
   logic last_image, last_lane;  // one cycle late, which the label word leaves time for
-  wire image_end = take & ~in_label & words_left == '0;
+  logic words_end, one_word;
+  wire image_end = take & ~in_label & words_end;
   wire run_end = image_end & last_image;
   wire batch_end = image_end & (last_lane | last_image);
 
@@ -51,10 +52,11 @@ module image_loader #(
   wire label_ok = data_q[31:overlay_pkg::CLASS_BITS] == '0 && data_q[overlay_pkg::CLASS_BITS-1:0] <= classes_left;
   always_ff @(posedge clk) begin
     last_image <= images_left == '0;
+    one_word   <= input_words == 1;
     last_lane  <= lane == LANE_BITS'(LANES - 1);
-    label_q    <= take & in_label & ~rst;
-    early_q    <= take & s_axis_tlast & ~run_end & ~rst;
-    missing_q  <= run_end & ~s_axis_tlast & ~rst;
+    label_q    <= take & in_label;
+    early_q    <= take & s_axis_tlast & ~run_end;
+    missing_q  <= run_end & ~s_axis_tlast;
     data_q     <= s_axis_tdata;
     label_bank <= bank;
     for (int i = 0; i < LANES; i++) label_lane[i] <= lane == LANE_BITS'(i);
@@ -76,12 +78,14 @@ module image_loader #(
     if (take) begin
       if (in_label) begin
         words_left <= input_words - 1'b1;
+        words_end  <= one_word;
         pointer    <= bank ? input_words : '0;
         in_label   <= 1'b0;
       end else begin
         load[lane] <= 1'b1;
         pointer    <= pointer + 1'b1;
         words_left <= words_left - 1'b1;
+        words_end  <= words_left == 1;
       end
       if (image_end) begin
         in_label    <= 1'b1;

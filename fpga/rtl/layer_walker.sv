@@ -23,10 +23,9 @@ module layer_walker (
   logic [overlay_pkg::ACT_BITS-1:0] run_left;
   logic first;
   // Set while the counter is zero, computed with the counter: comparing afterwards would cost two LUT levels.
-  logic run_end, group_end, col_end, band_end;
+  logic run_end, tap_end, quad_end, group_end, col_end, band_end, prefetched;
 
-  wire word_end = run_end & (~layer.conv | tap_row == 2'd2);
-  wire quad_end = ~layer.pool | quad == 2'd3;
+  wire word_end = run_end & tap_end;
   wire neuron_end = word_end & quad_end;
   wire pixel_end = neuron_end & group_end;
   wire line_end = pixel_end & col_end;
@@ -38,7 +37,6 @@ module layer_walker (
   logic [overlay_pkg::ACT_BITS-1:0] prefetch_addr, prefetch_band;
   wire [2:0] band_rows = layer.pool ? 3'd4 : 3'd3;
   wire [1:0] band_step = layer.pool ? 2'd2 : 2'd1;
-  wire prefetched = rows_left == '0;
   wire prefetch = busy & layer.rows & ~prefetched;
   wire issue = state == RUN & ~(layer.rows & line_end & ~band_end & ~prefetched);
   wire load = (state == FILL & prefetched) | (issue & layer.rows & line_end & ~band_end);
@@ -92,11 +90,13 @@ module layer_walker (
 
     if (prefetch) begin
       rows_left     <= rows_left - 1'b1;
+      prefetched    <= rows_left == 3'd1;
       prefetch_row  <= prefetch_row + 1'b1;
       prefetch_addr <= prefetch_addr + 1'b1;
     end
     if (load) begin
       rows_left     <= band_rows;
+      prefetched    <= 1'b0;
       prefetch_row  <= '0;
       prefetch_band <= prefetch_band + overlay_pkg::ACT_BITS'(band_step);
       prefetch_addr <= prefetch_band + overlay_pkg::ACT_BITS'(band_step);
@@ -107,10 +107,12 @@ module layer_walker (
       run_left <= run_end ? layer.run_left : run_left - 1'b1;
       run_end  <= run_end ? layer.run_left == '0 : run_left == 1;
       tap_row  <= word_end ? '0 : tap_row + {1'b0, run_end};
+      if (run_end) tap_end <= ~layer.conv | (tap_row == 2'd1 & ~tap_end);
       act_addr <= word_end ? next_base : run_end ? act_addr + next_tap_row : act_addr + 1'b1;
       if (word_end) begin
         position_base <= next_base;
         quad          <= quad_end ? '0 : quad + 1'b1;
+        quad_end      <= ~layer.pool | quad == 2'd2;
       end
       if (neuron_end) begin
         groups_left <= group_end ? layer.groups_left : groups_left - 1'b1;
@@ -136,6 +138,8 @@ module layer_walker (
         if (start) state <= layer.rows ? FILL : RUN;
         first         <= 1'b1;
         run_end       <= layer.run_left == '0;
+        tap_end       <= ~layer.conv;
+        quad_end      <= ~layer.pool;
         group_end     <= layer.groups_left == '0;
         col_end       <= layer.cols_left == '0;
         band_end      <= layer.bands_left == '0;
@@ -156,6 +160,7 @@ module layer_walker (
         prefetch_addr <= in_base;
         prefetch_row  <= '0;
         rows_left     <= band_rows;
+        prefetched    <= 1'b0;
       end
       FILL: if (prefetched) state <= RUN;
       // The accumulators are the only copy of a group's logits: wait until they have been read.

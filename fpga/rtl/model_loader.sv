@@ -37,7 +37,7 @@ module model_loader #(
     output       overlay_pkg::error_t                 error
 );
   typedef enum logic [3:0] {
-    IDLE, MAGIC, SHAPE, SIZES, DESCRIPTOR, DECODE, WEIGHTS, THRESHOLDS, BIASES, CHECK
+    IDLE, MAGIC, SHAPE, SIZES, DESCRIPTOR, DECODE, WEIGHTS, THRESHOLDS, BIASES, CHECK, JUDGE
   } state_t;
   state_t state;
 
@@ -48,6 +48,7 @@ module model_loader #(
   logic [$clog2(FILTERS)-1:0] bank;
   logic [31:0] crc, crc_next, desc_crc, desc_crc_next;
   logic decode_start, desc_crc_ok, decode_done;
+  logic bad_magic, bad_header, early, terminated;
   overlay_pkg::error_t decode_error;
 
   crc32_word u_crc (.crc, .word(s_axis_tdata), .next(crc_next));
@@ -60,7 +61,7 @@ module model_loader #(
   );
   assign layer_write = decode_done;
 
-  assign s_axis_tready = state != IDLE & state != DECODE;
+  assign s_axis_tready = state != IDLE & state != DECODE & state != JUDGE;
   wire take = s_axis_tvalid & s_axis_tready;
   wire bank_end = &bank;
 
@@ -83,23 +84,25 @@ module model_loader #(
     bias_addr       <= overlay_pkg::CLASS_BITS'(index);
     write_data      <= s_axis_tdata;
 
+    // Verdicts on a word come a cycle after it.
+    bad_magic  <= take & state == MAGIC & s_axis_tdata != overlay_pkg::MODEL_MAGIC;
+    bad_header <= take & ((state == SHAPE & ~shape_ok) | (state == SIZES & ~sizes_ok));
+    early      <= take & s_axis_tlast & state != CHECK;
+    terminated <= s_axis_tlast;
+
     if (take) begin
-      crc <= crc_next;
+      if (state != CHECK) crc <= crc_next;
       case (state)
-        MAGIC:
-        if (s_axis_tdata == overlay_pkg::MODEL_MAGIC) state <= SHAPE;
-        else fail(overlay_pkg::ERR_MAGIC);
+        MAGIC: state <= SHAPE;
         SHAPE: begin
           layers_left  <= 5'(layers - 1'b1);
           classes_left <= overlay_pkg::CLASS_BITS'(classes - 1'b1);
-          if (shape_ok) state <= SIZES;
-          else fail(overlay_pkg::ERR_HEADER);
+          state        <= SIZES;
         end
         SIZES: begin
           weight_words     <= s_axis_tdata[15:0];
           threshold_groups <= s_axis_tdata[31:16];
-          if (sizes_ok) state <= DESCRIPTOR;
-          else fail(overlay_pkg::ERR_HEADER);
+          state            <= DESCRIPTOR;
         end
         DESCRIPTOR: begin
           for (int i = 0; i < 7; i++) if (word_index == 3'(i)) descriptor[i] <= s_axis_tdata;
@@ -136,21 +139,17 @@ module model_loader #(
         end
         default: begin  // CHECK
           model_crc <= s_axis_tdata;
-          state     <= IDLE;
-          if (s_axis_tdata == ~crc) done <= 1'b1;
-          else fail(overlay_pkg::ERR_CRC);
-          if (~s_axis_tlast) begin
-            done <= 1'b0;
-            fail(overlay_pkg::ERR_TLAST_MISSING);
-          end
+          state     <= JUDGE;
         end
       endcase
-      if (s_axis_tlast & state != CHECK) begin
-        decode_start <= 1'b0;
-        fail(overlay_pkg::ERR_TLAST_EARLY);
-      end
     end
 
+    if (state == JUDGE) begin
+      state <= IDLE;
+      if (~terminated) fail(overlay_pkg::ERR_TLAST_MISSING);
+      else if (model_crc != ~crc) fail(overlay_pkg::ERR_CRC);
+      else done <= 1'b1;
+    end
     if (state == DECODE) begin
       if (decode_error != overlay_pkg::ERR_NONE) fail(decode_error);
       if (decode_done) begin
@@ -162,6 +161,10 @@ module model_loader #(
         end
       end
     end
+
+    if (bad_magic) fail(overlay_pkg::ERR_MAGIC);
+    else if (bad_header) fail(overlay_pkg::ERR_HEADER);
+    else if (early) fail(overlay_pkg::ERR_TLAST_EARLY);
 
     if (start) begin
       state       <= MAGIC;

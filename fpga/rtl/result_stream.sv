@@ -66,19 +66,27 @@ module result_stream #(
   logic in_logits;  // of this image; otherwise its prediction is next
   wire take = full[drain_bank] & advance;
   wire prediction_now = send_predictions & ~in_logits;
-  wire image_end = prediction_now ? ~send_logits : class_index == classes_left;
+  // Set with the index, at least two classes: a comparison of its own would lengthen the path to release_bank.
+  logic class_end;
+  logic [overlay_pkg::CLASS_BITS-1:0] class_before_last;
+  always_ff @(posedge clk) class_before_last <= classes_left - 1'b1;
+  wire image_end = prediction_now ? ~send_logits : class_end;
   wire lane_end = LANE_COUNT_BITS'(lane) + 1'b1 == lanes_q[drain_bank];
   assign release_bank = take & image_end & lane_end;
 
   always_ff @(posedge clk) begin
     if (take) begin
       in_logits <= prediction_now & send_logits ? 1'b1 : ~image_end & in_logits;
-      if (~prediction_now) class_index <= image_end ? '0 : class_index + 1'b1;
+      if (~prediction_now) begin
+        class_index <= class_end ? '0 : class_index + 1'b1;
+        class_end   <= ~class_end & class_index == class_before_last;
+      end
       if (image_end) lane <= lane_end ? '0 : lane + 1'b1;
     end
     if (rst) begin
       in_logits   <= 1'b0;
       class_index <= '0;
+      class_end   <= 1'b0;
       lane        <= '0;
     end
   end

@@ -45,29 +45,39 @@ module run_control #(
   logic expired;
   logic reset_q;  // the cycle after an error
 
+  logic failing, has_images, watching;
+
   // First cause wins.
   overlay_pkg::error_t cause;
   always_comb begin
     cause = overlay_pkg::ERR_NONE;
-    if ((busy | reset_q) & request) cause = overlay_pkg::ERR_START_BUSY;
+    if (failing | reset_q) cause = request ? overlay_pkg::ERR_START_BUSY : overlay_pkg::ERR_NONE;
+    else if (busy & request) cause = overlay_pkg::ERR_START_BUSY;
     else if (loading & load_error != overlay_pkg::ERR_NONE) cause = load_error;
     else if (running & run_error != overlay_pkg::ERR_NONE) cause = run_error;
-    else if (busy & watchdog_limit != '0 & expired)
+    else if (busy & expired)
       cause = output_stuck ? overlay_pkg::ERR_WATCHDOG_OUTPUT : overlay_pkg::ERR_WATCHDOG_INPUT;
     else if (run_request & ~model_valid) cause = overlay_pkg::ERR_NO_MODEL;
-    else if (run_request & image_count == '0) cause = overlay_pkg::ERR_COUNT;
+    else if (run_request & ~has_images) cause = overlay_pkg::ERR_COUNT;
   end
-  wire failing = cause != overlay_pkg::ERR_NONE;
+
+  // Acted on a cycle later: the way here is long enough.
+  overlay_pkg::error_t cause_q;
+  always_ff @(posedge clk) cause_q <= rst | reset_request ? overlay_pkg::ERR_NONE : cause;
+  assign failing = cause_q != overlay_pkg::ERR_NONE;
 
   logic progress_q;
   always_ff @(posedge clk) begin
     progress_q <= progress | ~busy;
     patience   <= progress_q ? watchdog_limit : patience - 1'b1;
-    expired    <= patience == '0 & ~progress_q;
+    expired    <= patience == '0 & ~progress_q & watching;
+    watching   <= watchdog_limit != '0;
+    has_images <= image_count != '0;
   end
 
-  assign load_start = load_request & ~busy & ~reset_q;
-  assign run_start = run_request & ~busy & ~failing;
+  wire ready = ~busy & ~failing & ~reset_q;
+  assign load_start = load_request & ready;
+  assign run_start = run_request & ready & model_valid & has_images;
   assign datapath_reset = rst | reset_request | reset_q;
 
   always_ff @(posedge clk) begin
@@ -105,8 +115,8 @@ module run_control #(
       running <= 1'b0;
       done    <= 1'b0;
       failed  <= 1'b1;
-      code    <= cause;
-      layer   <= cause[4] ? load_layer : '0;  // the descriptor errors have bit 4
+      code    <= cause_q;
+      layer   <= cause_q[4] ? load_layer : '0;  // the descriptor errors have bit 4
       reset_q <= 1'b1;
     end
     if (reset_request | rst) begin
