@@ -77,14 +77,14 @@ def parameters_of(capabilities: Capabilities) -> dict[str, int]:
 
 def expect_ramb36(capabilities: Capabilities) -> float:
     """Return the block RAMs that the memories must take: one bank a filter, one a lane, and the logits' rows."""
-    weights = capabilities.filters * _deep_brams(capabilities.weight_depth)
-    activations = capabilities.lanes * _deep_brams(capabilities.activation_depth)
+    weights = capabilities.filters * _deep_brams(capabilities.weight_depth, capabilities.word_bits)
+    activations = capabilities.lanes * _deep_brams(capabilities.activation_depth, capabilities.word_bits)
     rows = -(-2 * capabilities.classes // BRAM_WIDE_WORDS)
     return weights + activations + rows * -(-capabilities.lanes * LOGIT_BITS // BRAM_WIDE_BITS)
 
 
-def _deep_brams(depth: int) -> float:
-    half = BRAM_WORDS // 2
+def _deep_brams(depth: int, width: int) -> float:
+    half = BRAM_WORDS // 2 if width > BRAM_WORD_BITS // 2 else BRAM_WORDS
     return -(-depth // half) / 2
 
 

@@ -10,6 +10,7 @@ import importlib.util
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -138,3 +139,29 @@ def _run(command: Sequence[str], environment: Mapping[str, str]) -> None:
         raise Fault(f"building the simulator failed: {command[0]}: {(error.stderr or error.stdout)[-2000:]}") from error
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Fault(f"building the simulator failed: {error}") from error
+
+
+def lint(sources: Sequence[Path] = ()) -> str:
+    """Return what ``verilator --lint-only -Wall`` says of the RTL: nothing where it is clean."""
+    tools = find_verilator()
+    environment = {**os.environ, "PATH": f"{tools}{os.pathsep}{os.environ.get('PATH', '')}"}
+    files = [str(path) for path in sources or list_sources()]
+    command = [str(tools / "verilator"), "--lint-only", "-Wall", "--quiet", "--top-module", TOP, *files]
+    done = subprocess.run(
+        command, env=environment, check=False, timeout=BUILD_TIMEOUT_S, capture_output=True, text=True
+    )
+    return "" if done.returncode == 0 and "%Warning" not in done.stderr else done.stderr + done.stdout
+
+
+def main() -> None:
+    """Lint the RTL (``--lint``) or build the simulator and print where it is."""
+    if sys.argv[1:] == ["--lint"]:
+        complaints = lint()
+        if complaints:
+            sys.exit(complaints)
+    else:
+        sys.stdout.write(f"{build_simulator()}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -60,8 +60,11 @@ module descriptor_decoder #(
   logic [CB-1:0] line_words, total_in, out_pixel_words, row_words, out_words;
   wire [8:0] valid_width = width - 9'd2;
   wire [8:0] valid_height = height - 9'd2;
-  wire [8:0] out_width = dense ? 9'd1 : pool ? valid_width >> 1 : valid_width;
-  wire [8:0] out_height = dense ? 9'd1 : pool ? valid_height >> 1 : valid_height;
+  logic [8:0] out_width, out_height;  // long settled when they are used
+  always_ff @(posedge clk) begin
+    out_width  <= dense ? 9'd1 : pool ? valid_width >> 1 : valid_width;
+    out_height <= dense ? 9'd1 : pool ? valid_height >> 1 : valid_height;
+  end
   wire [8:0] side_min = dense ? 9'd1 : pool ? 9'd4 : 9'd3;
   wire [8:0] side_max = dense ? 9'd1 : 9'd256;
   wire [16:0] out_end = {1'b0, out_base} + 17'(out_words);

@@ -29,7 +29,6 @@ module layer_walker (
   wire neuron_end = word_end & quad_end;
   wire pixel_end = neuron_end & group_end;
   wire line_end = pixel_end & col_end;
-  wire layer_end = line_end & band_end;
 
   // ---- prefetch of image rows for the window packer
   logic [2:0] rows_left;
@@ -38,8 +37,11 @@ module layer_walker (
   wire [2:0] band_rows = layer.pool ? 3'd4 : 3'd3;
   wire [1:0] band_step = layer.pool ? 2'd2 : 2'd1;
   wire prefetch = busy & layer.rows & ~prefetched;
-  wire issue = state == RUN & ~(layer.rows & line_end & ~band_end & ~prefetched);
-  wire load = (state == FILL & prefetched) | (issue & layer.rows & line_end & ~band_end);
+  // The last word of a band waits for the next band's rows.
+  wire blocked = layer.rows & ~band_end & ~prefetched;
+  wire issue = state == RUN & ~(blocked & line_end);
+  wire line_step = state == RUN & ~blocked & line_end;
+  wire load = (state == FILL & prefetched) | (line_step & layer.rows & ~band_end);
 
   // ---- addresses
   logic [overlay_pkg::ACT_BITS-1:0] act_addr, next_base, position_base, pixel_base, line_base;
@@ -126,11 +128,11 @@ module layer_walker (
         cols_left  <= col_end ? layer.cols_left : cols_left - 1'b1;
         col_end    <= col_end ? layer.cols_left == '0 : cols_left == 1;
       end
-      if (line_end) begin
-        line_base  <= next_base;
-        bands_left <= bands_left - 1'b1;
-        band_end   <= bands_left == 1;
-      end
+    end
+    if (line_step) begin
+      line_base  <= next_base;
+      bands_left <= bands_left - 1'b1;
+      band_end   <= bands_left == 1;
     end
 
     case (state)
@@ -165,7 +167,7 @@ module layer_walker (
       FILL: if (prefetched) state <= RUN;
       // The accumulators are the only copy of a group's logits: wait until they have been read.
       RUN: if (issue & neuron_end & layer.last) state <= HOLD;
-           else if (issue & layer_end) state <= IDLE;
+           else if (line_step & band_end) state <= IDLE;
       HOLD: if (group_read) state <= group_end_q ? IDLE : RUN;
     endcase
     if (rst) state <= IDLE;

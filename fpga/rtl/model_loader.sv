@@ -37,7 +37,7 @@ module model_loader #(
     output       overlay_pkg::error_t                 error
 );
   typedef enum logic [3:0] {
-    IDLE, MAGIC, SHAPE, SIZES, DESCRIPTOR, DECODE, WEIGHTS, THRESHOLDS, BIASES, CHECK, JUDGE
+    IDLE, MAGIC, SHAPE, SIZES, DESCRIPTOR, DECODE, WEIGHTS, THRESHOLDS, BIASES, CHECK, JUDGE, VERDICT
   } state_t;
   state_t state;
 
@@ -48,7 +48,7 @@ module model_loader #(
   logic [$clog2(FILTERS)-1:0] bank;
   logic [31:0] crc, crc_next, desc_crc, desc_crc_next;
   logic decode_start, desc_crc_ok, decode_done;
-  logic bad_magic, bad_header, early, terminated;
+  logic bad_magic, bad_header, early, terminated, crc_ok;
   overlay_pkg::error_t decode_error;
 
   crc32_word u_crc (.crc, .word(s_axis_tdata), .next(crc_next));
@@ -61,7 +61,7 @@ module model_loader #(
   );
   assign layer_write = decode_done;
 
-  assign s_axis_tready = state != IDLE & state != DECODE & state != JUDGE;
+  assign s_axis_tready = state != IDLE & state != DECODE & state != JUDGE & state != VERDICT;
   wire take = s_axis_tvalid & s_axis_tready;
   wire bank_end = &bank;
 
@@ -88,7 +88,7 @@ module model_loader #(
     bad_magic  <= take & state == MAGIC & s_axis_tdata != overlay_pkg::MODEL_MAGIC;
     bad_header <= take & ((state == SHAPE & ~shape_ok) | (state == SIZES & ~sizes_ok));
     early      <= take & s_axis_tlast & state != CHECK;
-    terminated <= s_axis_tlast;
+    if (take) terminated <= s_axis_tlast;
 
     if (take) begin
       if (state != CHECK) crc <= crc_next;
@@ -144,10 +144,12 @@ module model_loader #(
       endcase
     end
 
-    if (state == JUDGE) begin
+    crc_ok <= model_crc == ~crc;
+    if (state == JUDGE) state <= VERDICT;
+    if (state == VERDICT) begin
       state <= IDLE;
       if (~terminated) fail(overlay_pkg::ERR_TLAST_MISSING);
-      else if (model_crc != ~crc) fail(overlay_pkg::ERR_CRC);
+      else if (~crc_ok) fail(overlay_pkg::ERR_CRC);
       else done <= 1'b1;
     end
     if (state == DECODE) begin

@@ -47,11 +47,11 @@ class EmulatedBoard:
     def write_register(self, offset: int, value: int) -> None:
         self.registers[offset] = value
         if offset == Register.CONTROL:
-            self.registers[Register.STATUS] = Status.DONE | Status.MODEL_VALID
+            self.registers[Register.STATUS] = Status.DONE | Status.MODEL_VALID | Status.INTERRUPT
             if value & Control.RESET:
                 self.registers[Register.STATUS] = 0
             elif self.fail_with is not None:
-                self.registers[Register.STATUS] = Status.FAILED | self.fail_with << 8
+                self.registers[Register.STATUS] = Status.FAILED | Status.INTERRUPT | self.fail_with << 8
             elif value & Control.LOAD:
                 self._load(self.sending)
             else:

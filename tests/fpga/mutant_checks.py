@@ -25,10 +25,10 @@ NETS = 40
 PACKET_SHAPE = Architecture(9, 8, 1, (Conv3x3(5, pool=True), Conv3x3(9), Dense(6), Dense(5)))
 
 
-def find_difference(library: Path) -> str | None:
+def find_difference(library: Path, nets: int = NETS) -> str | None:
     """Return the first way in which this simulator is wrong, or None."""
     try:
-        return _check_nets(library) or _check_stalls(library) or _check_packets(library) or _check_control(library)
+        return _check_nets(library, nets) or _check_stalls(library) or _check_packets(library) or _check_control(library)
     except Fault as fault:
         return f"fault: {fault}"
 
@@ -54,9 +54,9 @@ def _run(driver: Driver, seed: int, architecture: Architecture, *, tied: bool) -
     return None
 
 
-def _check_nets(library: Path) -> str | None:
+def _check_nets(library: Path, nets: int) -> str | None:
     driver = Driver(SimulatedBoard(library))
-    for seed in range(NETS):
+    for seed in range(nets):
         rng = np.random.default_rng(seed)
         architecture = draw_architecture(rng, max_side=9, max_channels=20, max_classes=20)
         difference = _run(driver, seed, architecture, tied=seed % 3 == 0)
