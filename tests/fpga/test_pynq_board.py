@@ -174,7 +174,8 @@ def use_real_pynq(monkeypatch: pytest.MonkeyPatch, hardware: Hardware) -> None:
         "c_sg_length_width": "26", "c_m_axi_mm2s_data_width": "32", "c_m_axi_s2mm_data_width": "32",
         "c_include_mm2s_dre": "0", "c_include_s2mm_dre": "0",
     }  # fmt: skip
-    description = {"phys_addr": DMA, "addr_range": 0x10000, "device": device, "parameters": parameters}
+    description = {"phys_addr": DMA, "addr_range": 0x10000, "device": device, "parameters": parameters,
+                   "interrupts": {}, "gpio": {}}  # fmt: skip
 
     def overlay(path: str) -> types.SimpleNamespace:
         assert Path(path).is_file()
