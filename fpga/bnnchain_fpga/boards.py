@@ -20,11 +20,11 @@ def open_transport(backend: str) -> Transport:
     Raises ``Unavailable`` where the extra, the board or the checkout is missing, ``Fault`` where it does not work.
     """
     if backend == "fpga":
-        from bnnchain_fpga.pynq_board import PynqBoard  # noqa: PLC0415
+        from bnnchain_fpga.pynq_board import PynqBoard
 
         return PynqBoard()
     if backend == "fpga-sim":
-        from bnnchain_fpga.simulated_board import SimulatedBoard  # noqa: PLC0415
+        from bnnchain_fpga.simulated_board import SimulatedBoard
 
         return SimulatedBoard()
     raise Unavailable(f"no overlay backend is called {backend!r}: fpga or fpga-sim")

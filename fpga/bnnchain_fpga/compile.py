@@ -189,9 +189,7 @@ def _count_pixels(geometry: LayerGeometry, operation: Operation, *, is_first: bo
     return 1 if operation is Operation.CONV_ROWS or is_first else geometry.in_height * geometry.in_width
 
 
-def _input_sizes(
-    geometry: LayerGeometry, operation: Operation, pixel_words: int, row_words: int
-) -> tuple[int, int]:
+def _input_sizes(geometry: LayerGeometry, operation: Operation, pixel_words: int, row_words: int) -> tuple[int, int]:
     """Return (the descriptor's input words, words of the whole input)."""
     if operation is Operation.CONV_ROWS:
         return 1, geometry.in_height

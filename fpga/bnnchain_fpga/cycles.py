@@ -47,7 +47,7 @@ class Throughput:
 
 def model_throughput(plan: Plan, capabilities: Capabilities, clock_hz: int = NOMINAL_CLOCK_HZ) -> Throughput:
     """Return the modelled speed of a placed architecture when the streams never stall."""
-    layers = tuple(model_layer(layer, capabilities, plan.architecture.classes) for layer in plan.layers)
+    layers = tuple(model_layer(layer, plan.architecture.classes) for layer in plan.layers)
     computing = sum(layer.modelled for layer in layers)
     streaming = capabilities.lanes * (LABEL_WORDS + plan.image_words)
     batch = max(computing, streaming)
@@ -57,7 +57,7 @@ def model_throughput(plan: Plan, capabilities: Capabilities, clock_hz: int = NOM
     )
 
 
-def model_layer(layer: LayerPlan, capabilities: Capabilities, classes: int) -> LayerCycles:
+def model_layer(layer: LayerPlan, classes: int) -> LayerCycles:
     """Return the cycles of one layer for one batch."""
     ideal = layer.geometry.positions * layer.groups * layer.row_words
     if layer.is_last:

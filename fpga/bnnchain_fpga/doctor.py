@@ -135,4 +135,3 @@ def _measure(driver: Driver, transport: Transport, count: int) -> tuple[float, f
     if not np.array_equal(run.predictions, vector.logits.argmax(axis=1)[indices]):
         raise Fault("predictions differ from the golden vector in a long run")
     return count / seconds, model_throughput(compiled.plan, driver.capabilities, transport.clock_hz).images_per_s
-

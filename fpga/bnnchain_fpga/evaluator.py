@@ -14,11 +14,11 @@ import numpy as np
 from bnnchain_fpga.driver import MAX_RUN_IMAGES, Driver, RunResult
 from bnnchain_fpga.golden import check_golden
 from bnnchain_fpga.images import pack_images
-from bnnchain_fpga.registers import Operation
 from bnnchain_kernels.evaluator import BLOCK_IMAGES, validate_range
 
 if TYPE_CHECKING:
     from bnnchain_fpga.compile import Plan, UInt32Array
+    from bnnchain_fpga.registers import Operation
     from bnnchain_fpga.transport import Transport
     from bnnchain_kernels.evaluator import EvaluatorFactory, Samples
     from bnnchain_kernels.model import Int32Array, Model
@@ -63,7 +63,8 @@ class OverlayEvaluator:
     def logits(self, model: Model, start: int, stop: int) -> Int32Array:
         """Return ``int32[stop-start, classes]``; see :class:`~bnnchain_kernels.evaluator.Evaluator`."""
         validate_range(self._samples, start, stop, blocks=False)
-        rows = [run.logits for _, run in self._run(model, start, stop, want_logits=True)]
+        runs = self._run(model, start, stop, want_logits=True)
+        rows = [run.logits for _, run in runs if run.logits is not None]
         if not rows:
             return np.zeros((0, model.architecture.classes), np.int32)
         return np.concatenate(rows)

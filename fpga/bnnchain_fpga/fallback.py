@@ -63,12 +63,9 @@ class FallbackEvaluator:
                 self._accelerated = accelerated(samples)
             except (Fault, Unavailable) as error:
                 state.distrust(error)
-
-    @property
-    def backend(self) -> str:
-        """The backend that is asked first at this moment."""
-        accelerated = self._accelerated
-        return accelerated.backend if accelerated is not None and self._state.is_trusted else self._fall_back().backend
+        first = self._accelerated or self._fall_back()
+        self.backend = first.backend
+        """The backend that is asked first; the CPU's from the first fault on."""
 
     def correct(self, model: Model, start: int, stop: int) -> Int32Array:
         """Return the exact count per 512-image block; see :class:`~bnnchain_kernels.evaluator.Evaluator`."""
@@ -86,7 +83,10 @@ class FallbackEvaluator:
                 logger.debug("%s", reason)
             except (Fault, Unavailable) as error:
                 self._state.distrust(error)
-        return question(self._fall_back())
+        cpu = self._fall_back()
+        if not self._state.is_trusted:
+            self.backend = cpu.backend
+        return question(cpu)
 
     def _fall_back(self) -> Evaluator:
         with self._lock:  # packing the images twice would only cost memory and time, but costs both

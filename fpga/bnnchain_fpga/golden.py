@@ -89,5 +89,3 @@ def _encode_layer(layer: Layer) -> list[Any]:
 
 def _decode_layer(entry: list[Any]) -> Layer:
     return Conv3x3(entry[1], entry[2]) if entry[0] == "conv3x3" else Dense(entry[1])
-
-

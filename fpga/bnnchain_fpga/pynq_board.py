@@ -45,7 +45,7 @@ class PynqBoard:
         if not path.is_file():
             raise Unavailable(f"no bitstream at {path}: build it as fpga/boards/pynq_z2/README.md says")
         try:
-            import pynq  # noqa: PLC0415
+            import pynq
 
             self._overlay: Any = pynq.Overlay(str(path))
         except Exception as error:  # pynq raises plain RuntimeErrors, also for "No Devices Found"

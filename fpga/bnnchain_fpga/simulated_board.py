@@ -34,11 +34,7 @@ class SimulatedBoard:
     def __init__(self, library: Path | None = None) -> None:
         self._ffi = cffi.FFI()
         self._ffi.cdef(CDEF)
-        path = library or build_simulator()
-        try:
-            self._library: Any = self._ffi.dlopen(str(path))
-        except OSError as error:
-            raise Fault(f"the simulator does not load: {error}") from error
+        self._library = _load(self._ffi, library or build_simulator())
         self._board = self._library.board_new()
         self._release = weakref.finalize(self, self._library.board_free, self._board)
         self._sending: UInt32Array = np.zeros(0, np.uint32)
@@ -59,12 +55,12 @@ class SimulatedBoard:
 
     def start_receive(self, buffer: UInt32Array) -> None:
         self._receiving = buffer  # keeps it alive while the engine holds its address
-        pointer = self._ffi.cast("uint32_t *", self._ffi.from_buffer(buffer, require_writable=True))
+        pointer = self._ffi.cast("uint32_t *", buffer.ctypes.data)
         self._library.board_receive(self._board, pointer, len(buffer))
 
     def start_send(self, buffer: UInt32Array, *, is_terminated: bool = True) -> None:
         self._sending = buffer
-        pointer = self._ffi.cast("uint32_t *", self._ffi.from_buffer(buffer))
+        pointer = self._ffi.cast("uint32_t *", buffer.ctypes.data)
         self._library.board_send(self._board, pointer, len(buffer), int(is_terminated))
 
     def wait_interrupt(self, timeout_ms: int) -> bool:
@@ -106,3 +102,10 @@ class SimulatedBoard:
     def cycles_to_interrupt(self) -> int:
         """Cycles from the latest register write to the interrupt, counted by the harness alone."""
         return int(self._library.board_cycles_to_irq(self._board))
+
+
+def _load(ffi: cffi.FFI, path: Path) -> Any:  # noqa: ANN401 (a C library has no Python types)
+    try:
+        return ffi.dlopen(str(path))
+    except OSError as error:
+        raise Fault(f"the simulator does not load: {error}") from error

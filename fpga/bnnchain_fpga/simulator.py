@@ -109,7 +109,16 @@ def _build(directory: Path, files: Sequence[Path], options: Sequence[str], optim
     ]
     _run(verilate, environment)
     settings = [f"{name}={value}" for name, value in VARIABLES.items()]
-    makefile = ["-C", str(directory), "-f", f"V{TOP}.mk", f"OPT_FAST={optimize}", "OPT_SLOW=-O0", "OPT_GLOBAL=-O2", *settings]
+    makefile = [
+        "-C",
+        str(directory),
+        "-f",
+        f"V{TOP}.mk",
+        f"OPT_FAST={optimize}",
+        "OPT_SLOW=-O0",
+        "OPT_GLOBAL=-O2",
+        *settings,
+    ]
     version = subprocess.run([str(tools / "verilator"), "--version"], env=environment, capture_output=True, check=True)
     runtime = BUILD / f"libverilated-{hashlib.sha256(version.stdout).hexdigest()[:16]}.a"
     targets = [f"V{TOP}__ALL.a"] if runtime.exists() else [f"V{TOP}__ALL.a", "libverilated.a"]
@@ -132,9 +141,7 @@ def _include_root(tools: Path, environment: Mapping[str, str]) -> Path:
 
 def _run(command: Sequence[str], environment: Mapping[str, str]) -> None:
     try:
-        subprocess.run(
-            command, env=environment, check=True, timeout=BUILD_TIMEOUT_S, capture_output=True, text=True
-        )
+        subprocess.run(command, env=environment, check=True, timeout=BUILD_TIMEOUT_S, capture_output=True, text=True)
     except subprocess.CalledProcessError as error:
         raise Fault(f"building the simulator failed: {command[0]}: {(error.stderr or error.stdout)[-2000:]}") from error
     except (OSError, subprocess.TimeoutExpired) as error:

@@ -23,9 +23,8 @@ module layer_walker (
   logic [overlay_pkg::ACT_BITS-1:0] run_left;
   logic first;
   // Set while the counter is zero, computed with the counter: comparing afterwards would cost two LUT levels.
-  logic run_end, tap_end, quad_end, group_end, col_end, band_end, prefetched;
+  logic run_end, tap_end, word_end, quad_end, group_end, col_end, band_end, prefetched;
 
-  wire word_end = run_end & tap_end;
   wire neuron_end = word_end & quad_end;
   wire pixel_end = neuron_end & group_end;
   wire line_end = pixel_end & col_end;
@@ -108,6 +107,8 @@ module layer_walker (
       first    <= word_end;
       run_left <= run_end ? layer.run_left : run_left - 1'b1;
       run_end  <= run_end ? layer.run_left == '0 : run_left == 1;
+      // A convolution's tap row has three words or more, so that none begins with its last word.
+      word_end <= run_end ? ~layer.conv & layer.run_left == '0 : run_left == 1 & tap_end;
       tap_row  <= word_end ? '0 : tap_row + {1'b0, run_end};
       if (run_end) tap_end <= ~layer.conv | (tap_row == 2'd1 & ~tap_end);
       act_addr <= word_end ? next_base : run_end ? act_addr + next_tap_row : act_addr + 1'b1;
@@ -141,6 +142,7 @@ module layer_walker (
         first         <= 1'b1;
         run_end       <= layer.run_left == '0;
         tap_end       <= ~layer.conv;
+        word_end      <= ~layer.conv & layer.run_left == '0;
         quad_end      <= ~layer.pool;
         group_end     <= layer.groups_left == '0;
         col_end       <= layer.cols_left == '0;

@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+
 from bnnchain_fpga.simulated_board import SimulatedBoard
 from bnnchain_fpga.simulator import build_simulator
 from bnnchain_kernels.errors import Unavailable

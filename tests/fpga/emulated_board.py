@@ -8,6 +8,7 @@ from __future__ import annotations
 import zlib
 
 import numpy as np
+
 from bnnchain_fpga.registers import Config, Control, Operation, OverlayError, Register, Status
 from bnnchain_kernels.errors import Fault
 

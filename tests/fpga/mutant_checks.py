@@ -6,6 +6,8 @@ import zlib
 from typing import TYPE_CHECKING
 
 import numpy as np
+from fpga.nets import draw_architecture, label_by_model, make_model, make_samples, make_tied_model
+
 from bnnchain_fpga.compile import DoesNotFit
 from bnnchain_fpga.cycles import model_throughput
 from bnnchain_fpga.driver import Driver
@@ -15,8 +17,6 @@ from bnnchain_fpga.simulated_board import SimulatedBoard
 from bnnchain_kernels.errors import Fault
 from bnnchain_kernels.model import Architecture, Conv3x3, Dense
 from bnnchain_kernels.reference import ReferenceEvaluator
-
-from fpga.nets import draw_architecture, label_by_model, make_model, make_samples, make_tied_model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +28,9 @@ PACKET_SHAPE = Architecture(9, 8, 1, (Conv3x3(5, pool=True), Conv3x3(9), Dense(6
 def find_difference(library: Path, nets: int = NETS) -> str | None:
     """Return the first way in which this simulator is wrong, or None."""
     try:
-        return _check_nets(library, nets) or _check_stalls(library) or _check_packets(library) or _check_control(library)
+        return (
+            _check_nets(library, nets) or _check_stalls(library) or _check_packets(library) or _check_control(library)
+        )
     except Fault as fault:
         return f"fault: {fault}"
 
@@ -90,9 +92,7 @@ class _Packets:
         logits = ReferenceEvaluator(samples).logits(self.model, 0, 7)
         self.images[:, 0] = logits.argmax(axis=1)  # all right, so that a stale count shows
 
-    def start(
-        self, control: Control, words: np.ndarray, *, terminated: bool = True, send_first: bool = True
-    ) -> None:
+    def start(self, control: Control, words: np.ndarray, *, terminated: bool = True, send_first: bool = True) -> None:
         self.received = np.zeros(4096, np.uint32)
         self.board.write_register(Register.WATCHDOG, 2000)
         self.board.write_register(Register.IMAGE_COUNT, len(self.images))
@@ -128,7 +128,12 @@ def _check_packets(library: Path) -> str | None:
     good = bench.compiled.packet
     changes = [  # (layer, word, new value, error)
         (1, 3, (int(good[3 + 8 + 3]) & ~0xFFFF) + 19, OverlayError.DESC_INPUT),
-        (1, 3, int(good[3 + 8 + 3]) & 0xFFFF | ((int(good[3 + 8 + 3]) & 0xFFFF) + 1) << 16, OverlayError.DESC_ACTIVATIONS),
+        (
+            1,
+            3,
+            int(good[3 + 8 + 3]) & 0xFFFF | ((int(good[3 + 8 + 3]) & 0xFFFF) + 1) << 16,
+            OverlayError.DESC_ACTIVATIONS,
+        ),
         (0, 3, 5 << 16, OverlayError.DESC_ACTIVATIONS),
         (3, 4, 500, OverlayError.DESC_WEIGHTS),
         (0, 5, 99, OverlayError.DESC_FAN_IN),
@@ -158,7 +163,7 @@ def _check_packets(library: Path) -> str | None:
     return None if bench.runs_right() else "the run after bad packets"
 
 
-def _check_control(library: Path) -> str | None:
+def _check_control(library: Path) -> str | None:  # noqa: PLR0911
     bench = _Packets(library)
     flat = bench.images.reshape(-1)
     bad_label = bench.images.copy()

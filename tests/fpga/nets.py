@@ -18,9 +18,7 @@ def make_samples(rng: np.random.Generator, architecture: Architecture, count: in
     bits = rng.random((count, architecture.input_bits)) < rng.uniform(0.2, 0.8)
     octets = np.packbits(bits, axis=1, bitorder="little")
     labels = rng.integers(0, architecture.classes, count).astype(np.uint8)
-    return Samples(
-        architecture.height, architecture.width, architecture.planes, architecture.classes, octets, labels
-    )
+    return Samples(architecture.height, architecture.width, architecture.planes, architecture.classes, octets, labels)
 
 
 def make_model(rng: np.random.Generator, architecture: Architecture) -> Model:

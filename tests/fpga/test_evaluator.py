@@ -1,3 +1,4 @@
+# ruff: noqa: ANN001, ANN201  (fixtures and stand-ins)
 from __future__ import annotations
 
 import logging
@@ -6,6 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from fpga.emulated_board import EmulatedBoard
+from fpga.nets import CNN_DIGITS, draw_architecture, label_by_model, make_model, make_samples
+
 from bnnchain_fpga.boards import accelerated_factory, open_transport
 from bnnchain_fpga.compile import DoesNotFit
 from bnnchain_fpga.driver import Driver, OverlayFault
@@ -16,9 +20,6 @@ from bnnchain_fpga.registers import OverlayError, Register
 from bnnchain_kernels.errors import Fault, Invalid, Unavailable
 from bnnchain_kernels.model import Architecture, Conv3x3, Dense
 from bnnchain_kernels.reference import ReferenceEvaluator
-
-from fpga.emulated_board import EmulatedBoard
-from fpga.nets import CNN_DIGITS, draw_architecture, label_by_model, make_model, make_samples
 
 if TYPE_CHECKING:
     from bnnchain_kernels.evaluator import EvaluatorFactory
@@ -151,8 +152,6 @@ def corrupt_prediction(words: np.ndarray) -> np.ndarray:
     words = words.copy()
     words[0, 0] = (words[0, 0] + 1) % 10
     return words
-
-
 
 
 def corrupt_class(words: np.ndarray) -> np.ndarray:

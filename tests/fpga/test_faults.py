@@ -1,4 +1,4 @@
-"""Everything that can go wrong on the streams and in a packet: a specific error, no count, and the next run is right."""
+"""Everything that can go wrong on the streams and in a packet: a specific error, no count, the next run right."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from fpga.nets import label_by_model, make_model, make_samples
+
 from bnnchain_fpga.driver import Driver, OverlayFault
 from bnnchain_fpga.images import pack_images
 from bnnchain_fpga.registers import Config, Control, OverlayError, Register, Status
@@ -14,8 +16,6 @@ from bnnchain_kernels.errors import Fault
 from bnnchain_kernels.evaluator import predict
 from bnnchain_kernels.model import Architecture, Conv3x3, Dense
 from bnnchain_kernels.reference import ReferenceEvaluator
-
-from fpga.nets import label_by_model, make_model, make_samples
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -283,7 +283,9 @@ BAD_DESCRIPTORS = [
 ]
 
 
-@pytest.mark.parametrize(("layer", "change", "error"), [row[1:] for row in BAD_DESCRIPTORS], ids=[r[0] for r in BAD_DESCRIPTORS])
+@pytest.mark.parametrize(
+    ("layer", "change", "error"), [row[1:] for row in BAD_DESCRIPTORS], ids=[r[0] for r in BAD_DESCRIPTORS]
+)
 def test_each_bad_descriptor_field(
     bench: Bench, layer: int, change: Callable[[np.ndarray], None], error: OverlayError
 ) -> None:

@@ -1,6 +1,7 @@
 """The PYNQ transport over a device that is only registers and memory: by the real pynq where it is installed, by a
 stand-in with the same calls everywhere.  Neither is a board."""
 
+# ruff: noqa: ANN001, ANN202  (fixtures and stand-ins)
 from __future__ import annotations
 
 import importlib.machinery
@@ -11,15 +12,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fpga.emulated_board import EmulatedBoard
+from fpga.test_evaluator import SMALL, prepare
+
 from bnnchain_fpga.doctor import examine
 from bnnchain_fpga.evaluator import Accelerator, OverlayEvaluator
 from bnnchain_fpga.pynq_board import PynqBoard
 from bnnchain_fpga.registers import Control, OverlayError, Register
 from bnnchain_kernels.errors import Fault, Unavailable
 from bnnchain_kernels.reference import ReferenceEvaluator
-
-from fpga.emulated_board import EmulatedBoard
-from fpga.test_evaluator import SMALL, prepare
 
 OVERLAY, DMA = 0x4000_0000, 0x4040_0000
 RUNNING, HALTED, IDLE, DMA_ERROR = 1, 1, 2, 0x10
@@ -146,7 +147,7 @@ def use_real_pynq(monkeypatch: pytest.MonkeyPatch, hardware: Hardware) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         pynq = pytest.importorskip("pynq")
-        from pynq.lib.dma import DMA as RealDMA
+        from pynq.lib.dma import DMA as RealDMA  # noqa: N811
         from pynq.pl_server.device import Device
 
     class SimulatedDevice(Device):
@@ -179,9 +180,7 @@ def use_real_pynq(monkeypatch: pytest.MonkeyPatch, hardware: Hardware) -> None:
 
     def overlay(path: str) -> types.SimpleNamespace:
         assert Path(path).is_file()
-        return types.SimpleNamespace(
-            ip_dict={"bnn_overlay_0": {"phys_addr": OVERLAY}}, axi_dma_0=RealDMA(description)
-        )
+        return types.SimpleNamespace(ip_dict={"bnn_overlay_0": {"phys_addr": OVERLAY}}, axi_dma_0=RealDMA(description))
 
     monkeypatch.setattr(pynq, "Overlay", overlay)
     monkeypatch.setattr(pynq, "Clocks", types.SimpleNamespace(fclk0_mhz=100.0))
@@ -289,9 +288,7 @@ def test_no_bitstream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not report.is_healthy
 
 
-@pytest.mark.parametrize(
-    ("message", "kind"), [("No Devices Found", Unavailable), ("Could not program", Fault)]
-)
+@pytest.mark.parametrize(("message", "kind"), [("No Devices Found", Unavailable), ("Could not program", Fault)])
 def test_no_device_and_failed_programming(
     bitstream: Path, monkeypatch: pytest.MonkeyPatch, message: str, kind: type[Exception]
 ) -> None:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from fpga.nets import draw_architecture, label_by_model, make_model, make_samples, make_tied_model
+
 from bnnchain_fpga.compile import DoesNotFit
 from bnnchain_fpga.cycles import model_throughput
 from bnnchain_fpga.driver import Driver
@@ -13,8 +15,6 @@ from bnnchain_fpga.images import pack_images
 from bnnchain_kernels.evaluator import predict
 from bnnchain_kernels.model import Architecture, Conv3x3, Dense, build_model
 from bnnchain_kernels.reference import ReferenceEvaluator
-
-from fpga.nets import draw_architecture, label_by_model, make_model, make_samples, make_tied_model
 
 if TYPE_CHECKING:
     from bnnchain_fpga.simulated_board import SimulatedBoard
@@ -78,7 +78,8 @@ def test_edges_of_what_the_types_allow(board: SimulatedBoard, architecture: Arch
 
 
 def test_largest_fan_in_and_extreme_biases(board: SimulatedBoard) -> None:
-    # 63,488 inputs are 1,984 words, the most that two input buffers leave room for; all matching gives P = K, none P = 0: both ends of the accumulator.
+    # 63,488 inputs are 1,984 words, about the most that two input buffers leave room for.  All matching gives P = K,
+    # none gives P = 0: both ends of the accumulator.
     architecture = Architecture(32, 32, 62, (Dense(2), Dense(2)))
     driver = Driver(board)
     rng = np.random.default_rng(3)

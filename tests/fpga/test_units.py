@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from bnnchain_fpga.simulator import VARIABLES, find_verilator, lint, list_sources
 from bnnchain_kernels.errors import Unavailable
 

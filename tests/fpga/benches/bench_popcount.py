@@ -1,5 +1,7 @@
 """cocotb: one count a cycle, three cycles late, for corner words and random ones."""
 
+# ruff: noqa: ANN001  (cocotb handles have no types)
+
 import random
 
 import cocotb

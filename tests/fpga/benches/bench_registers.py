@@ -1,5 +1,7 @@
 """cocotb: the register file against an AXI4-Lite master that is not ours, with random pauses on every channel."""
 
+# ruff: noqa: ANN001  (cocotb handles have no types)
+
 import itertools
 import random
 

@@ -1,5 +1,7 @@
 """cocotb: the window packer of a lane gives the nine taps of every position, pooled or not, band after band."""
 
+# ruff: noqa: ANN001  (cocotb handles have no types)
+
 import random
 
 import cocotb
