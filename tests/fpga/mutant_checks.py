@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 
 NETS = 40
 PACKET_SHAPE = Architecture(9, 8, 1, (Conv3x3(5, pool=True), Conv3x3(9), Dense(6), Dense(5)))
+NARROW = (
+    Architecture(12, 3, 1, (Conv3x3(2), Dense(3))),
+    Architecture(9, 4, 1, (Conv3x3(3), Dense(5))),
+    Architecture(10, 4, 1, (Conv3x3(4, pool=True), Dense(5))),
+)
+"""Bands shorter than the prefetch of the next."""
 
 
 def find_difference(library: Path, nets: int = NETS) -> str | None:
@@ -64,6 +70,10 @@ def _check_nets(library: Path, nets: int) -> str | None:
         difference = _run(driver, seed, architecture, tied=seed % 3 == 0)
         if difference:
             return difference
+    for seed, architecture in enumerate(NARROW):
+        difference = _run(driver, seed, architecture, tied=False)
+        if difference:
+            return f"narrow {difference}"
     return None
 
 
