@@ -52,3 +52,5 @@ include proto/proto.mk
 
 clean:
 	rm -rf $(VENV) build dist
+
+-include fpga/fpga.mk
