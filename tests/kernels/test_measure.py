@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
+from kernels.backends import C_ISAS
 
 from bnnchain_kernels.measure import images_for, measure_roofs, measure_throughput, needed_macs, random_network
 from bnnchain_kernels.model import Architecture, Conv3x3, Dense
 from bnnchain_kernels.native import ffi, load_library
 from bnnchain_kernels.reference import ReferenceEvaluator
 
+needs_c = pytest.mark.skipif(not C_ISAS, reason="the C kernel is not built")
 CNN_4K = Architecture(28, 28, 1, (Conv3x3(4, True), Conv3x3(16, True), Conv3x3(24, True), Dense(10)))
 
 
@@ -24,6 +27,7 @@ def test_throughput_is_counted_in_images() -> None:
     assert images_for(CNN_4K) % 512 == 0
 
 
+@needs_c
 def test_the_roofs_count_right() -> None:
     """The micro-benchmarks must really do their counts: their sums are those of NumPy on the same words."""
     library = load_library()
@@ -63,6 +67,7 @@ def tile_sum(left: np.ndarray, right: np.ndarray, steps: int, rows: int, columns
     return int(np.unpackbits((one ^ two).view(np.uint8)).sum(dtype=np.int64))
 
 
+@needs_c
 def test_roofs_are_plausible() -> None:
     roofs = measure_roofs(1)
     assert roofs[-1].name.startswith("64-bit")
