@@ -82,7 +82,7 @@ class Follower:
         self._replayer = Validator(factory)
         self._states: dict[BlockId, ChainState] = {spec.genesis_id: genesis_state(spec)}
         self._peer_head: BlockId = spec.genesis_id
-        self._started = self._last = 0.0
+        self._started = self._last = self._ended = 0.0
 
     def start(self, now: float) -> None:
         """Begin to count seconds at ``now`` (monotonic)."""
@@ -90,7 +90,8 @@ class Follower:
 
     @property
     def elapsed_s(self) -> float:
-        return self._last - self._started
+        """Seconds from the start until the second process had judged the last wanted block."""
+        return self._ended - self._started
 
     async def follow_miner(self, node: NodeClient, refresh: Callable[[], None]) -> None:
         """Add a row for each block of the miner's chain."""
@@ -172,5 +173,6 @@ class Follower:
         for row in self.rows:
             row.validated_by_peer = row.height <= judged.height
         is_last = any(row.generation >= self._generations and row.validated_by_peer for row in self.rows)
-        if is_last:
+        if is_last and not self.finished.is_set():
+            self._ended = time.monotonic()
             self.finished.set()

@@ -36,6 +36,7 @@ class DemoTable:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._activity = ""
         self._live.__exit__(kind, error, trace)
         if not self._console.is_terminal:
             self._console.print()
