@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bnnchain.bnn.zoo import ZOO
-from bnnchain.consensus.lottery import MACS_REFERENCE, lottery_value, mutant, mutant_flips, ticket_seed
+from bnnchain.consensus.lottery import MACS_REFERENCE, lottery_value, mutant, mutant_flips, ticket_cost, ticket_seed
 from bnnchain_kernels.measure import machine_name, random_network
 from bnnchain_kernels.mutants import build_mutant, pack_mutants
 from bnnchain_kernels.native import NativeEvaluator
@@ -136,7 +136,7 @@ def measure_model(name: str, tickets: int, repeats: int) -> list[dict[str, objec
                 "tickets_per_s_per_core": round(1e6 / ticket_us, 1),
                 "ticket_us": round(ticket_us, 1),
                 "spread": round((max(times) - min(times)) / ticket_us, 3),
-                "per_normalised_ticket_us": round(ticket_us * MACS_REFERENCE / ZOO[name].mac_count, 1),
+                "per_normalised_ticket_us": round(ticket_us * MACS_REFERENCE / ticket_cost(ZOO[name]), 1),
             }
         )
     if any(each != values[0] for each in values):

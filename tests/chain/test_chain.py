@@ -100,7 +100,7 @@ def test_a_transfer_on_a_branch_that_lost_can_be_made_again(tmp_path: Path) -> N
 
 def test_a_shorter_branch_of_more_work_wins(tmp_path: Path) -> None:
     """Weight, not length: two blocks mined in a hurry outweigh three mined at leisure."""
-    chain = open_chain(tmp_path / "chain.db", make_spec(initial_target=1 << 243, **hard()))
+    chain = open_chain(tmp_path / "chain.db", make_spec(initial_target=1 << 252, **hard()))
     start = Builder(chain.head)
     slow, fast = Builder(chain.head), Builder(chain.head, key=ALICE)
     for builder, steps in ((slow, [6_000, 6_000, 6_000]), (fast, [1, 1])):

@@ -277,7 +277,7 @@ def learned_chain() -> dict[str, Any]:
 
 def mined_chain() -> dict[str, Any]:
     """Return blocks of a closed lottery, some early and some late, so that the target moves."""
-    spec = make_spec(initial_target=1 << 243, is_lottery_open=0)
+    spec = make_spec(initial_target=1 << 252, is_lottery_open=0)
     builder, raws, states = Builder(genesis_state(spec)), [], []
     for pause in (60, 5, 300, 60):
         block = builder.mine(builder.next(timestamp=builder.state.timestamp + pause))

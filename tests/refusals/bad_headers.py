@@ -112,7 +112,7 @@ def value_of_another_transaction_list(builder: Builder) -> bytes:
     return builder.tamper(builder.idle(), transactions=[transfer()], y=builder.idle().header.y)
 
 
-@refused("lottery-lost", is_lottery_open=0, target=1 << 243)
+@refused("lottery-lost", is_lottery_open=0, target=1 << 252)
 def losing_ticket(builder: Builder) -> bytes:
     block = builder.idle()
     for nonce in range(1_000):
