@@ -24,6 +24,7 @@ from builders import (
 from bnnchain.bnn.encoding import model_hash
 from bnnchain.chain import chain as chain_module
 from bnnchain.chain.chain import Chain
+from bnnchain.chain.mempool import Mempool
 from bnnchain.chain.store import Store
 from bnnchain.chain.verify import BadBlock, verify_chain
 from bnnchain.consensus.codec import decode_block, encode_block
@@ -175,6 +176,43 @@ def test_a_fork_older_than_the_states_in_memory_is_replayed(tmp_path: Path, monk
     for _, raw in chain.store.active_blocks(1, 99):
         fresh.import_block(raw)
     assert describe(fresh.head) == describe(chain.head)
+
+
+def test_a_header_that_names_an_old_parent_costs_few_replays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chain_module, "STATES_KEPT", 2)
+    monkeypatch.setattr(chain_module, "CHECKPOINT_BLOCKS", 4)
+    chain = open_chain(tmp_path / "chain.db")
+    trunk = Builder(chain)
+    trunk.extend(11, kind=BlockKind.IDLE)
+    replays = []
+    replay = chain.validator.replay
+    monkeypatch.setattr(chain.validator, "replay", lambda *given: replays.append(1) or replay(*given))
+    for height in range(1, 9):
+        replays.clear()
+        state = chain.state_at(chain.store.active_id(height))
+        assert state.height == height
+        assert len(replays) <= height % 4
+    monkeypatch.setattr(chain_module, "CHECKPOINTS_KEPT", 1)
+    trunk.extend(1, kind=BlockKind.IDLE)
+    assert [state.height for state in chain._checkpoints.values()] == [12]
+    assert chain.state_at(chain.store.active_id(5)).height == 5
+
+
+def test_transactions_of_abandoned_blocks_wait_again(tmp_path: Path) -> None:
+    chain = open_chain(tmp_path / "chain.db")
+    mempool, fork, trunk = Mempool(chain), Builder(chain.head, key=ALICE, seed=5), Builder(chain)
+    orders = [transfer(nonce=0), transfer(nonce=1)]
+    trunk.extend(kind=BlockKind.IDLE, transactions=orders[:1])
+    trunk.extend(kind=BlockKind.IDLE, transactions=orders[1:])
+    mempool.refresh()
+    for raw in branch(fork, 3, key=ALICE, seed=5):
+        result = chain.import_block(raw)
+        mempool.refresh(result.abandoned if result.is_head else ())
+    assert result.reorg_depth == 2
+    assert result.abandoned == tuple(orders)
+    assert mempool.waiting() == orders
+    mempool.refresh(orders)
+    assert mempool.waiting() == orders, "none twice"
 
 
 def test_a_block_that_is_here_already_changes_nothing(tmp_path: Path) -> None:

@@ -22,11 +22,15 @@ if TYPE_CHECKING:
 
     from bnnchain.chain.store import Store
     from bnnchain.consensus.state import ChainState
-    from bnnchain.consensus.types import Block
+    from bnnchain.consensus.types import Block, Transaction
     from bnnchain_kernels.evaluator import EvaluatorFactory
 
 STATES_KEPT = 288
-"""Recent states held in memory; an older fork point is replayed from genesis, without inference."""
+"""Recent states held in memory; an older fork point is replayed from a checkpoint below it, without inference."""
+CHECKPOINT_BLOCKS = 64
+"""A state is kept at every such height, so that a header that names an old parent costs at most as many replays."""
+CHECKPOINTS_KEPT = 1_024
+"""States share what they do not change; beyond this many the oldest go, and genesis stands in for them."""
 LOCATOR_STEP = 2
 
 
@@ -42,6 +46,8 @@ class Import:
     """Whether it is now the active chain's last block."""
     reorg_depth: int
     """Blocks that left the active chain for it."""
+    abandoned: tuple[Transaction, ...] = ()
+    """The transactions of those blocks, which wait again."""
 
 
 class Chain:
@@ -59,6 +65,7 @@ class Chain:
         self.now = now
         self._lock = threading.RLock()
         self._states: OrderedDict[BlockId, ChainState] = OrderedDict()
+        self._checkpoints: OrderedDict[BlockId, ChainState] = OrderedDict()
         self._genesis = genesis_state(self.spec)
         self._load_dataset(DatasetId(self.spec.dataset.dataset_id))
         self._head = self._replay_to(store.head())
@@ -84,11 +91,12 @@ class Chain:
             is_head = is_better(judged.state, self._head)
             branch = [*self._branch(parent.head, parent.height), identity] if is_head else []
             reorg_depth = max(0, self._head.height - (judged.state.height - len(branch))) if is_head else 0
+            abandoned = self._abandoned(reorg_depth)
             self.store.commit(identity, judged.state.height, block.header.previous_hash, raw, branch)
             self._remember(judged.state)
             if is_head:
                 self._head = judged.state
-        return Import(block, identity, is_new=True, is_head=is_head, reorg_depth=reorg_depth)
+        return Import(block, identity, is_new=True, is_head=is_head, reorg_depth=reorg_depth, abandoned=abandoned)
 
     def state_at(self, block_id: BlockId) -> ChainState:
         """Return the state after a stored block; raises :class:`Unavailable` where the block is not known."""
@@ -141,6 +149,13 @@ class Chain:
                 return height
         return Height(0)
 
+    def _abandoned(self, reorg_depth: int) -> tuple[Transaction, ...]:
+        """Return the transactions of the active chain's last blocks, oldest first."""
+        if not reorg_depth:
+            return ()
+        blocks = self.store.active_blocks(self._head.height - reorg_depth + 1, reorg_depth)
+        return tuple(transaction for _, raw in blocks for transaction in decode_block(raw).transactions)
+
     def _branch(self, block_id: BlockId, height: int) -> list[BlockId]:
         """Return the ids from the first block that is not active up to ``block_id``, which has that height."""
         branch: list[BlockId] = []
@@ -151,14 +166,18 @@ class Chain:
 
     def _replay_to(self, block_id: BlockId) -> ChainState:
         path: list[BlockId] = []
-        while block_id != self.spec.genesis_id and block_id not in self._states:
+        while (state := self._kept(block_id)) is None:
             path.append(block_id)
             block_id = self._previous(block_id)
-        state = self._states.get(block_id, self._genesis)
         for identity in reversed(path):
             state = self._replay(state, identity)
             self._remember(state)
         return state
+
+    def _kept(self, block_id: BlockId) -> ChainState | None:
+        if block_id == self.spec.genesis_id:
+            return self._genesis
+        return self._states.get(block_id) or self._checkpoints.get(block_id)
 
     def _replay(self, state: ChainState, block_id: BlockId) -> ChainState:
         # What is stored was judged before it was stored: where it breaks a rule now, the disk is at fault, not a peer.
@@ -181,6 +200,10 @@ class Chain:
         self._states[state.head] = state
         while len(self._states) > STATES_KEPT:
             self._states.popitem(last=False)
+        if state.height % CHECKPOINT_BLOCKS == 0:
+            self._checkpoints[state.head] = state
+            while len(self._checkpoints) > CHECKPOINTS_KEPT:
+                self._checkpoints.popitem(last=False)
 
     def _load_dataset(self, dataset_id: DatasetId) -> None:
         payload = self.store.dataset(dataset_id)

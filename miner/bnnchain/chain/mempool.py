@@ -11,6 +11,8 @@ from bnnchain.consensus.transactions import transaction_id, validate_spendable, 
 from bnnchain.consensus.types import Account, Amount, Height, PublicKey, Transaction, TransactionId
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from bnnchain.chain.chain import Chain
 
 MAX_TRANSACTIONS = 10_000
@@ -78,14 +80,19 @@ class Mempool:
             chosen.append(transaction)
         return chosen
 
-    def refresh(self) -> None:
-        """Drop what the current head has included, outdated or made impossible; call it after each new head."""
+    def refresh(self, abandoned: Sequence[Transaction] = ()) -> None:
+        """Drop what the current head has included, outdated or made impossible; call it after each new head.
+
+        abandoned: transactions of blocks that left the active chain, oldest first: they wait again if they can.
+        """
         with self._lock:
-            waiting = [transaction for queue in self._queues.values() for transaction in queue]
+            waiting = [*abandoned, *(transaction for queue in self._queues.values() for transaction in queue)]
             self._queues, self._by_id = {}, {}
             head = self._chain.head
             for transaction in waiting:
                 queue = self._queues.get(transaction.sender, [])
+                if len(queue) >= MAX_PER_SENDER or len(self._by_id) >= MAX_TRANSACTIONS:
+                    continue
                 account = _after(head.ledger.account(transaction.sender), queue)
                 try:
                     validate_spendable(transaction, account, Height(head.height + 1))

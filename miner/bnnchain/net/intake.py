@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from bnnchain.chain.chain import Chain, Import
     from bnnchain.chain.mempool import Mempool
     from bnnchain.consensus.state import ChainState
-    from bnnchain.consensus.types import Block, DatasetId, TransactionId
+    from bnnchain.consensus.types import DatasetId, TransactionId
 
 log = logging.getLogger(__name__)
 
@@ -119,20 +119,20 @@ class Intake:
         verdict_us = round((time.perf_counter() - start) * 1e6)
         if not (imported.is_new and imported.is_head):
             return imported, None
-        return imported, self._new_head(imported.block, len(raw), imported.reorg_depth, verdict_us)
+        return imported, self._new_head(imported, len(raw), verdict_us)
 
     def _describe_head(self, raw: bytes) -> Event | None:
         imported = self.chain.import_block(raw)
-        return self._new_head(imported.block, len(raw), 0, 0) if imported.is_head else None
+        return self._new_head(imported, len(raw), 0) if imported.is_head else None
 
-    def _new_head(self, block: Block, size_bytes: int, reorg_depth: int, verdict_us: int) -> NewHead:
-        self.mempool.refresh()
+    def _new_head(self, imported: Import, size_bytes: int, verdict_us: int) -> NewHead:
+        self.mempool.refresh(imported.abandoned)
         state: ChainState = self.chain.head
         return NewHead(
             block_id=state.head,
-            header=block.header,
+            header=imported.block.header,
             weight=state.weight,
-            reorg_depth=reorg_depth,
+            reorg_depth=imported.reorg_depth,
             verdict_us=verdict_us,
             size_bytes=size_bytes,
         )
