@@ -8,7 +8,18 @@ import numpy as np
 import pytest
 
 from bnnchain.bnn.encoding import flat_weights, flip_positions
-from bnnchain.mining.operators import Crossover, FewFlips, Move, Mutation, Operator, Situation, apply_move
+from bnnchain.mining.operators import (
+    FEW_FLIPS_MOVES,
+    LARGE_MOVES,
+    Crossover,
+    FewFlips,
+    Move,
+    Mutation,
+    Operator,
+    Situation,
+    apply_move,
+    recombine,
+)
 from bnnchain_kernels.errors import Invalid
 from bnnchain_kernels.model import Architecture, Conv3x3, Dense, Model, build_model
 
@@ -41,7 +52,7 @@ def test_same_generator_same_moves(operator: Operator) -> None:
     runs = []
     for seed in (1, 1, 2):
         rng = np.random.default_rng(seed)
-        runs.append([operator.propose(looked_at, rng) for _ in range(5)])
+        runs.append(operator.propose(looked_at, rng))
     first, second, other = ([(move.flips.tolist(), move.steps) for move in run] for run in runs)
     assert first == second
     assert first != other
@@ -52,8 +63,7 @@ def test_same_generator_same_moves(operator: Operator) -> None:
 )
 def test_flips_are_increasing_and_applied_exactly(operator: Operator) -> None:
     rng = np.random.default_rng(3)
-    for _ in range(50):
-        move = operator.propose(situation(~WEIGHTS), rng)
+    for move in operator.propose(situation(~WEIGHTS), rng):
         assert np.all(np.diff(move.flips) > 0)
         np.testing.assert_array_equal(flip_positions(BASE, apply_move(BASE, move)), move.flips)
 
@@ -61,39 +71,43 @@ def test_flips_are_increasing_and_applied_exactly(operator: Operator) -> None:
 def test_few_flips_are_few_and_reach_everything() -> None:
     rng = np.random.default_rng(4)
     eligible = np.array([3, 50, 700])
-    moves = [FewFlips().propose(situation(eligible=eligible), rng) for _ in range(1500)]
+    moves = [move for _ in range(6) for move in FewFlips().propose(situation(eligible=eligible), rng)]
+    assert len(moves) == 6 * FEW_FLIPS_MOVES
     assert {len(move.flips) for move in moves} == {1, 2, 3}
     assert set(np.concatenate([move.flips for move in moves])) == {3, 50, 700}
     steps = [move.steps[0] for move in moves if move.steps]
-    assert 375 < len(steps) < 525
+    assert 384 < len(steps) < 538
     assert {step for _, step in steps} == {-1, 1}
     assert {position for position, _ in steps} == set(range(30))
 
 
 def test_few_flips_with_nothing_eligible_flips_nothing() -> None:
-    assert len(FewFlips().propose(situation(eligible=np.zeros(0, np.int64)), np.random.default_rng(0)).flips) == 0
+    moves = FewFlips().propose(situation(eligible=np.zeros(0, np.int64)), np.random.default_rng(0))
+    assert all(len(move.flips) == 0 for move in moves)
 
 
 @pytest.mark.parametrize("percent", [0, 5, 10, 100])
 def test_mutation_touches_its_share(percent: float) -> None:
     rng = np.random.default_rng(5)
-    sure = [Mutation(percent, 1.0).propose(situation(), rng) for _ in range(20)]
+    sure = Mutation(percent, 1.0).propose(situation(), rng)
+    assert len(sure) == LARGE_MOVES
     assert {len(move.flips) for move in sure} == {round(SHAPE.weight_count * percent / 100)}
-    flips = [len(Mutation(percent, 0.05).propose(situation(), rng).flips) for _ in range(200)]
+    flips = [len(move.flips) for _ in range(12) for move in Mutation(percent, 0.05).propose(situation(), rng)]
     assert np.mean(flips) == pytest.approx(SHAPE.weight_count * percent / 100 * 0.05, rel=0.15, abs=1e-9)
     assert all(not move.steps for move in sure)
 
 
 @pytest.mark.parametrize("percent", [0, 10, 35, 100])
 def test_crossover_takes_its_share_of_every_layer(percent: float) -> None:
-    move = Crossover(percent).propose(situation(~WEIGHTS), np.random.default_rng(6))  # a mate that differs everywhere
+    mate = ~WEIGHTS  # differs everywhere
+    move = Crossover(percent).propose(situation(mate), np.random.default_rng(6))[0]
     counts = np.bincount(np.searchsorted(ENDS, move.flips, side="right"), minlength=len(ENDS))
     assert counts.tolist() == [round(layer.weight_count * percent / 100) for layer in SHAPE.geometry]
 
 
 def test_crossover_copies_the_mate_and_nothing_else() -> None:
     mate = flat_weights(random_model(1))
-    move = Crossover(30).propose(situation(mate), np.random.default_rng(7))
+    move = Crossover(30).propose(situation(mate), np.random.default_rng(7))[0]
     child = flat_weights(apply_move(BASE, move))
     assert len(move.flips) > 0
     np.testing.assert_array_equal(child[move.flips], mate[move.flips])
@@ -104,10 +118,10 @@ def test_crossover_copies_the_mate_and_nothing_else() -> None:
 def test_crossover_chooses_among_all_mates_and_does_nothing_alone() -> None:
     ones, zeros = np.ones_like(WEIGHTS), np.zeros_like(WEIGHTS)
     rng = np.random.default_rng(8)
-    moves = [Crossover(10).propose(situation(ones, zeros), rng) for _ in range(30)]
+    moves = Crossover(10).propose(situation(ones, zeros), rng)
     assert {bool(WEIGHTS[move.flips[0]]) for move in moves} == {True, False}
-    assert len(Crossover(10).propose(situation(), rng).flips) == 0
-    assert len(Crossover(10).propose(situation(WEIGHTS), rng).flips) == 0
+    assert Crossover(10).propose(situation(), rng) == []
+    assert all(len(move.flips) == 0 for move in Crossover(10).propose(situation(WEIGHTS), rng))
 
 
 def test_threshold_steps_move_one_threshold_and_stop_at_the_ends() -> None:
@@ -121,6 +135,18 @@ def test_threshold_steps_move_one_threshold_and_stop_at_the_ends() -> None:
     )
     assert apply_move(full, Move(none, ((0, 1),))).thresholds[0][0] == 10
     assert BASE.thresholds[1][2] == 20
+
+
+def test_recombined_moves_hold_the_first_two_three_and_so_on() -> None:
+    moves = [
+        Move(np.array([3, 9]), ((1, 1),)),
+        Move(np.array([4, 9]), ((1, 1), (2, -1))),
+        Move(np.array([0]), ((2, 1),)),
+    ]
+    both, three = recombine(moves)
+    assert (both.flips.tolist(), both.steps) == ([3, 4, 9], ((1, 2), (2, -1)))
+    assert (three.flips.tolist(), three.steps) == ([0, 3, 4, 9], ((1, 2),))
+    assert recombine(moves[:1]) == []
 
 
 @pytest.mark.parametrize(

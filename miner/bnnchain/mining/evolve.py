@@ -1,60 +1,83 @@
 """The evolutionary search that turns a family's parent into its next generation (paper section 4.2).
 
-A hill-climb in few-flip steps from the best model so far, with mutation and crossover among the population beside it.
-Candidates race against the model in hand and are accepted on the exact count over the whole pool alone.  Where no step
-helps any more the search takes one step down and climbs again from there (threshold accepting).
+A climb from the best model so far: batches of small moves, of mutants and of crossings race against the model in hand,
+those that help are combined, and the best is taken, on its exact count over the whole pool alone.  Where climbing is
+stuck, straight-through fine-tuning from the best model gives another model to climb from.
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from bnnchain.bnn.encoding import flat_weights
-from bnnchain.mining.operators import Crossover, FewFlips, GuidedFlips, Move, Mutation, Operator, Situation, apply_move
-from bnnchain.mining.racing import Racer
+from bnnchain.mining.fine_tune import FineTune
+from bnnchain.mining.operators import (
+    FEW_FLIPS_MOVES,
+    Crossover,
+    FewFlips,
+    GuidedFlips,
+    Move,
+    Mutation,
+    Operator,
+    Situation,
+    apply_move,
+    recombine,
+)
+from bnnchain.mining.yields import Yields
 from bnnchain_kernels.errors import Invalid
+from bnnchain_kernels.evaluator import BLOCK_IMAGES
+from bnnchain_kernels.mutants import RaceRules, pack_mutants
+from bnnchain_kernels.select import mutants_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Iterator
 
     from bnnchain_kernels.evaluator import Evaluator, Samples
-    from bnnchain_kernels.model import BoolArray, Int32Array, Model
+    from bnnchain_kernels.model import BoolArray, Model
+    from bnnchain_kernels.mutants import MutantEvaluator
 
 MAX_SEARCH_THREADS = 64
 REPORT_INTERVAL_S = 0.25
-GUIDED_SHARE = 0.7
-MUTATION_SHARE = CROSSOVER_SHARE = 0.02
-"""How often these are asked, blind few-flip steps the rest: mutants and crossings rarely gain at a small difference."""
-PATIENCE_CANDIDATES = 400
-"""Candidates without progress before the search steps down from a local optimum."""
-FIRST_SLACK_SHARE, LAST_SLACK_SHARE = 0.0002, 0.01
-"""How far down such a step may go, as a share of the pool: doubled each time it did not help, then from the start."""
+REJECT_SIGMAS = 0.25
+"""A candidate is dropped when it lies this many standard deviations below what it must reach.
+
+Low on purpose: on MNIST with cnn-4k this found the most gain per image counted.  Good candidates lost to bad luck cost
+less than mediocre ones counted to the end, and a move lost here may be drawn again.
+"""
+RACED_TOGETHER = 64
+"""Candidates raced in one call; between calls the search may be stopped."""
+STUCK_POOLS, STUCK_BATCHES, STUCK_GAIN_SHARE = 100, 8, 0.0003
+"""Climbing is stuck when work worth so many whole pools and batches has gained no more than this share of the pool."""
+FIRST_TUNING_STEPS, MAX_TUNING_STEPS = 512, 4096
+"""Of fine-tuning: twice as many each time that climbing from its result did not pass the best."""
+TUNING_PAUSE_STEPS = 64
+TUNED_TOGETHER = 2
+"""Fine-tunings side by side, of which the better is taken; a constant, so that threads change nothing."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EvolveRequest:
     """What a child must achieve, and how to search for it.
 
-    samples: the pool, to guide flips by gradients; None: all flips are blind.
+    samples: the pool, those that the evaluator was built from.
     novel: ``bool[weight_count]``, the weights whose flip counts as novel; None: all.  population: further members of
     the family to cross with; those of another shape are of no use and refused.
     """
 
     parent: Model
-    pool_size: int
+    samples: Samples
     gain: int
     """Right labels on the whole pool that the child must have above its parent."""
     min_flips: int
     """Weights in which the child must differ from its parent, and novel flips among them."""
     seed: int
     """Of all random choices; another seed is another search."""
-    samples: Samples | None = None
     novel: BoolArray | None = None
     population: tuple[Model, ...] = ()
     max_flips: int | None = None
@@ -64,6 +87,11 @@ class EvolveRequest:
     population_mutate_percent: float = 10
     mutate_probability: float = 0.05
     population_cross_percent: float = 10
+
+    @property
+    def pool_size(self) -> int:
+        """Return the number of images in the pool."""
+        return len(self.samples)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +136,8 @@ def evolve(
 ) -> EvolveResult | None:
     """Return a child of the request's parent, or None where the search was stopped or out of candidates.
 
-    With one thread the same request gives the same child; with more, the order in which races end decides.
+    The same request gives the same child, whatever the number of threads.  ``threads`` is for fine-tuning; races run on
+    the evaluator's own.
     Raises :class:`Invalid` ``bad-search`` where the request makes no sense.
     """
     search = Search(request, evaluator)
@@ -117,23 +146,13 @@ def evolve(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _State:
-    """A fully counted model: everything that later candidates are compared with."""
+    """A fully counted model: what later candidates are compared with."""
 
     model: Model
     weights: BoolArray
-    counts: Int32Array
     correct: int
     flips: int
     novel_flips: int
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Candidate:
-    base: _State
-    move: Move
-    model: Model
-    floor: int
-    first_block: int
 
 
 class Search:
@@ -142,25 +161,35 @@ class Search:
     def __init__(self, request: EvolveRequest, evaluator: Evaluator) -> None:
         _validate(request)
         self._request = request
+        self._evaluator = evaluator
         self._rng = np.random.default_rng(request.seed)
-        self._racer = Racer(evaluator, request.pool_size)
+        self._block_count = -(-len(request.samples) // BLOCK_IMAGES)
         quarter = request.parent.architecture.weight_count // 4
         self._max_flips = max(1, request.min_flips, quarter) if request.max_flips is None else request.max_flips
         self._parent_weights = flat_weights(request.parent)
-        self._parent = self._state(request.parent, self._parent_weights, self._racer.count(request.parent))
-        self._best = self._current = self._parent
-        # The population: the model in hand, the family's members, and what this search counted last.
+        # The population: the model in hand, the family's members, and what this search had in hand last.
         self._family = [flat_weights(model) for model in request.population[1 - request.population_size :]]
         self._recent: deque[BoolArray] = deque(maxlen=max(1, request.population_size - 1 - len(self._family)))
-        self._few_flips = FewFlips()
-        self._guided = None if request.samples is None else GuidedFlips(request.samples)
-        self._mutation = Mutation(request.population_mutate_percent, request.mutate_probability)
-        self._crossover = Crossover(request.population_cross_percent)
-        self._retries: deque[Move] = deque(maxlen=MAX_SEARCH_THREADS)
-        self._situation = self._look()
-        self._slack, self._next_slack = 0, self._first_slack
-        self._candidates = self._accepted = self._since_progress = 0
+        operators: list[Operator] = [
+            FewFlips(),
+            GuidedFlips(request.samples),
+            Mutation(request.population_mutate_percent, request.mutate_probability),
+            Crossover(request.population_cross_percent),
+        ]
+        self._yields = Yields(operators, round_work=FEW_FLIPS_MOVES)
+        self._mutants = self._mutants_of(request.parent)
+        correct = int(self._mutants.base_counts.sum(dtype=np.int64))
+        self._parent = self._best = self._current = self._state(request.parent, self._parent_weights, correct)
+        self._tuning_steps = FIRST_TUNING_STEPS
+        self._candidates = self._accepted = 0
         self._seconds = 0.0
+        self._threads = 1
+        self._work = self._search()
+
+    @property
+    def best(self) -> Model:
+        """Return the best model so far, the parent at first."""
+        return self._best.model
 
     def run(
         self,
@@ -172,103 +201,127 @@ class Search:
         """Return a child that meets the request, or None where stopped or out of candidates; see :func:`evolve`."""
         if not 1 <= threads <= MAX_SEARCH_THREADS:
             raise Invalid("bad-search", threads=threads)
+        self._threads = threads
         started, spent = time.monotonic(), self._seconds
         reported = started
         found = self._finished()
-        races = self._races(threads)
-        try:
-            while found is None and self._candidates < self._request.max_candidates:
-                if should_stop is not None and should_stop():
-                    break
-                self._judge(*next(races))
-                found = self._finished()
-                now = time.monotonic()
-                self._seconds = spent + now - started
-                if on_progress is not None and (found is not None or now - reported >= REPORT_INTERVAL_S):
-                    reported = now
-                    on_progress(self._progress())
-        finally:
-            races.close()
+        while found is None and self._candidates < self._request.max_candidates:
+            if should_stop is not None and should_stop():
+                break
+            next(self._work)
+            found = self._finished()
+            now = time.monotonic()
+            self._seconds = spent + now - started
+            if on_progress is not None and now - reported >= REPORT_INTERVAL_S:
+                reported = now
+                on_progress(self._progress())
+        if on_progress is not None:
+            on_progress(self._progress())
         return None if found is None else self._result(found)
 
-    def _races(self, threads: int) -> Generator[tuple[_Candidate, Int32Array | None], None, None]:
-        """Propose and race for ever; with several threads that many races are under way at once."""
-        if threads == 1:
-            while True:
-                candidate = self._propose()
-                yield candidate, self._race(candidate)
-        with ThreadPoolExecutor(threads, thread_name_prefix="bnnchain-race") as executor:
-            running: dict[Future[Int32Array | None], _Candidate] = {}
-            while True:
-                while len(running) < threads:
-                    candidate = self._propose()
-                    running[executor.submit(self._race, candidate)] = candidate
-                done, _ = wait(running, return_when=FIRST_COMPLETED)
-                for future in done:
-                    yield running.pop(future), future.result()
-
-    def _race(self, candidate: _Candidate) -> Int32Array | None:
-        return self._racer.race(
-            candidate.model, candidate.base.counts, floor=candidate.floor, first_block=candidate.first_block
-        )
-
-    def _propose(self) -> _Candidate:
-        """Return the next candidate, a move from the model in hand that is worth a race."""
+    def _search(self) -> Iterator[None]:
+        """Search for ever, pausing wherever the caller may stop: climb, and where that is stuck, jump and climb."""
         while True:
-            if self._retries:
-                move = self._retries.popleft()
-            else:
-                move = self._draw_operator().propose(self._situation, self._rng)
-            flips = self._current.flips + len(move.flips) - 2 * self._flips_undone(move)
-            if flips > self._max_flips or (len(move.flips) == 0 and not move.steps):
-                continue
-            first_block = int(self._rng.integers(0, self._racer.block_count))
-            model = apply_move(self._current.model, move)
-            return _Candidate(self._current, move, model, self._floor(), first_block)
+            yield from self._climb()
+            best = self._best
+            yield from self._jump()
+            yield from self._climb()
+            if self._best is best:
+                self._tuning_steps = min(2 * self._tuning_steps, MAX_TUNING_STEPS)
 
-    def _draw_operator(self) -> Operator:
-        draw = self._rng.random()
-        if draw < MUTATION_SHARE:
-            return self._mutation
-        if draw < MUTATION_SHARE + CROSSOVER_SHARE:
-            return self._crossover
-        if self._guided is not None and draw < MUTATION_SHARE + CROSSOVER_SHARE + GUIDED_SHARE:
-            return self._guided
-        return self._few_flips
+    def _climb(self) -> Iterator[None]:
+        """Take steps uphill from the model in hand until they hardly gain for their work."""
+        patience = STUCK_POOLS * self._block_count + STUCK_BATCHES * FEW_FLIPS_MOVES
+        least = self._request.pool_size * STUCK_GAIN_SHARE
+        gained, work = 0, 0.0
+        while work < patience:
+            before = self._current
+            operator = self._yields.draw(self._rng)
+            spent = yield from self._step(operator)
+            yield
+            gain = self._current.correct - before.correct
+            self._yields.record(operator, gain, spent)
+            has_moved = self._current is not before and self._needs_flips(self._current)
+            gained, work = gained + gain, work + spent
+            if gained > least or has_moved:
+                gained, work = 0, 0.0
 
-    def _flips_undone(self, move: Move) -> int:
-        return int(np.count_nonzero(self._current.weights[move.flips] != self._parent_weights[move.flips]))
+    def _step(self, operator: Operator) -> Generator[None, None, float]:
+        """Race a batch of moves, then the best of it combined; take the best of all.  Returns the work in blocks."""
+        situation = self._look()
+        proposed = operator.propose(situation, self._rng)
+        self._candidates += not proposed  # so that no search is endless
+        helpful, work = yield from self._race(proposed)
+        if len(helpful) > 1:
+            together, more = yield from self._race(recombine([move for move, _ in helpful]), helpful[0][1].correct)
+            helpful, work = together or helpful, work + more
+        if helpful:
+            self._accept(helpful[0][1])
+        return work
 
-    def _floor(self) -> int:
-        """Return the change in right labels that a candidate needs to be of use."""
-        if self._slack:
-            return -self._slack
-        return 0 if self._needs_flips(self._current) else 1
+    def _race(
+        self, proposed: list[Move], least: int | None = None
+    ) -> Generator[None, None, tuple[list[tuple[Move, _State]], float]]:
+        """Return the moves to a better model than the one in hand, best first, and the work in blocks.
 
-    def _judge(self, candidate: _Candidate, counts: Int32Array | None) -> None:
-        """Accept or drop a raced candidate, and see whether the search is stuck."""
+        least: right labels to be passed; None: those of the model in hand.
+        """
+        base = self._current
+        floor = 0 if self._needs_flips(base) else 1
+        if least is not None:
+            floor += least - base.correct
+        rules = RaceRules(floor, REJECT_SIGMAS)
+        proposed = proposed[: self._request.max_candidates - self._candidates]
+        moves = [move for move in proposed if self._is_allowed(move)]
+        self._candidates += len(proposed) - len(moves)
+        better, work = [], float(len(proposed))
+        for start in range(0, len(moves), RACED_TOGETHER):
+            part = moves[start : start + RACED_TOGETHER]
+            first_blocks = self._rng.integers(0, self._block_count, len(part))
+            races = self._mutants.race(pack_mutants([(move.flips, move.steps) for move in part]), first_blocks, rules)
+            for index in races.survivors().tolist():
+                correct = int(races.counts[index].sum(dtype=np.int64))
+                if correct - base.correct >= floor:
+                    better.append((part[index], self._child(base, part[index], correct)))
+            self._candidates += len(part)
+            work += float(races.seen.sum())
+            yield
+        better = [pair for pair in better if self._rank(pair[1]) > self._rank(base)]
+        better.sort(key=lambda pair: self._rank(pair[1]), reverse=True)
+        return better, work
+
+    def _jump(self) -> Iterator[None]:
+        """Fine-tune the best model and take what comes out, though it may be worse: climbing from there may pass it."""
+        self._hold(self._best)
+        seeds = self._rng.integers(0, 1 << 63, TUNED_TOGETHER).tolist()
+        request, base = self._request, self._best
+        tunings = [FineTune(base.model, request.samples, self._tuning_steps, seed) for seed in seeds]
+        done, result, last = 0, base, request.max_candidates - TUNED_TOGETHER
+        with ThreadPoolExecutor(min(self._threads, TUNED_TOGETHER), "bnnchain-tune") as executor:
+            while done < self._tuning_steps and result.correct <= base.correct and self._candidates <= last:
+                list(executor.map(lambda tuning: tuning.train(TUNING_PAUSE_STEPS), tunings))
+                done += TUNING_PAUSE_STEPS
+                result = max((self._count(tuning.move()) for tuning in tunings), key=lambda state: state.correct)
+                yield
+        if result is not base and result.flips <= self._max_flips:
+            self._accept(result)
+
+    def _count(self, move: Move) -> _State:
+        """Return the model after a move from the one in hand, counted in full."""
         self._candidates += 1
-        self._since_progress += 1
-        if counts is not None:
-            weights = candidate.base.weights.copy()
-            weights[candidate.move.flips] ^= True
-            child = self._state(candidate.model, weights, counts)
-            if self._is_acceptable(child):
-                self._accept(child)
-            else:
-                self._recent.append(weights)
-                if candidate.base is not self._current and child.correct > candidate.base.correct:
-                    # It beat a model that another race has replaced meanwhile: try its move on the new one.
-                    self._retries.append(candidate.move)
-        if self._since_progress >= PATIENCE_CANDIDATES:
-            self._step_down()
+        batch = pack_mutants([(move.flips, move.steps)])
+        races = self._mutants.race(batch, np.zeros(1, np.int64), RaceRules(-self._request.pool_size))
+        return self._child(self._current, move, int(races.counts[0].sum(dtype=np.int64)))
 
-    def _is_acceptable(self, child: _State) -> bool:
-        if child.flips > self._max_flips:  # possible where another race has moved the base meanwhile
-            return False
-        if child.correct != self._current.correct:
-            return child.correct > self._current.correct - self._slack
-        return self._needs_flips(self._current) and child.novel_flips > self._current.novel_flips
+    def _is_allowed(self, move: Move) -> bool:
+        """Tell whether a move has an effect and keeps the child within its greatest difference."""
+        undone = int(np.count_nonzero(self._current.weights[move.flips] != self._parent_weights[move.flips]))
+        flips = self._current.flips + len(move.flips) - 2 * undone
+        return flips <= self._max_flips and (len(move.flips) > 0 or len(move.steps) > 0)
+
+    def _rank(self, state: _State) -> tuple[int, int]:
+        """Return what makes one model better than another: right labels, then novel flips while they are lacking."""
+        return state.correct, min(state.novel_flips, self._request.min_flips)
 
     def _needs_flips(self, state: _State) -> bool:
         return state.novel_flips < self._request.min_flips
@@ -276,24 +329,18 @@ class Search:
     def _accept(self, child: _State) -> None:
         self._accepted += 1
         self._recent.append(self._current.weights)
-        self._current, self._slack = child, 0
-        if child.correct >= self._best.correct:
-            if child.correct > self._best.correct:
-                self._next_slack = self._first_slack
-            self._best, self._since_progress = child, 0
-        self._situation = self._look()
+        self._hold(child)
+        if self._rank(child) > self._rank(self._best):
+            self._best = child
 
-    def _step_down(self) -> None:
-        """Return to the best model and let the next step from it lose a little."""
-        self._current, self._since_progress = self._best, 0
-        self._slack = self._next_slack
-        last = max(1, int(self._request.pool_size * LAST_SLACK_SHARE))
-        self._next_slack = 2 * self._slack if self._slack < last else self._first_slack
-        self._situation = self._look()
+    def _hold(self, state: _State) -> None:
+        """Make a model the one in hand, which later moves start from."""
+        if state is not self._current:
+            self._current = state
+            self._mutants = self._mutants_of(state.model)
 
-    @property
-    def _first_slack(self) -> int:
-        return max(1, int(self._request.pool_size * FIRST_SLACK_SHARE))
+    def _mutants_of(self, model: Model) -> MutantEvaluator:
+        return mutants_of(self._evaluator, self._request.samples, model, self._request.pool_size)
 
     def _look(self) -> Situation:
         """Return what operators see; a model with its gain but too few flips draws only flips that count."""
@@ -305,17 +352,22 @@ class Search:
                 eligible &= self._request.novel
         return Situation(state.model, state.weights, [*self._family, *self._recent], np.flatnonzero(eligible))
 
-    def _state(self, model: Model, weights: BoolArray, counts: Int32Array) -> _State:
+    def _child(self, base: _State, move: Move, correct: int) -> _State:
+        weights = base.weights.copy()
+        weights[move.flips] ^= True
+        return self._state(apply_move(base.model, move), weights, correct)
+
+    def _state(self, model: Model, weights: BoolArray, correct: int) -> _State:
         flipped = weights != self._parent_weights
         flips = int(np.count_nonzero(flipped))
         novel = self._request.novel
         novel_flips = flips if novel is None else int(np.count_nonzero(flipped & novel))
-        return _State(model, weights, counts, int(counts.sum(dtype=np.int64)), flips, novel_flips)
+        return _State(model, weights, correct, flips, novel_flips)
 
     def _finished(self) -> _State | None:
         for state in (self._current, self._best):
             gain = state.correct - self._parent.correct
-            if gain >= self._request.gain and state.novel_flips >= self._request.min_flips:
+            if gain >= self._request.gain and not self._needs_flips(state):
                 return state
         return None
 
@@ -340,12 +392,9 @@ class Search:
 
 def _validate(request: EvolveRequest) -> None:
     weight_count = request.parent.architecture.weight_count
-    if request.pool_size < 1 or not 1 <= request.gain <= request.pool_size:
+    if not 1 <= request.gain <= request.pool_size:
         raise Invalid("bad-search", pool_size=request.pool_size, gain=request.gain)
-    if request.samples is not None:
-        request.samples.validate_fits(request.parent.architecture)
-        if len(request.samples) != request.pool_size:
-            raise Invalid("bad-search", pool_size=request.pool_size, samples=len(request.samples))
+    request.samples.validate_fits(request.parent.architecture)
     novel_count = weight_count
     if request.novel is not None:
         if request.novel.dtype != np.bool_ or request.novel.shape != (weight_count,):

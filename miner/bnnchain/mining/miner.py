@@ -160,14 +160,12 @@ class Miner:
             raise Unavailable("an EVOLVE place without a family")
         validator = self._chain.validator
         pool = validator.pool(place.dataset_id)
-        pool_size = len(pool)
         waited = elapsed(state, next_timestamp(state, self._chain.now()))
         request = EvolveRequest(
             parent=family.best.model,
-            pool_size=pool_size,
             samples=pool,
             population=tuple(founder.model for founder in family.founders),
-            gain=required_gain(family, pool_size, waited, params),
+            gain=required_gain(family, len(pool), waited, params),
             min_flips=required_flips(family.architecture, params),
             novel=novel_flips(family),
             seed=self._options.seed + self._attempts,

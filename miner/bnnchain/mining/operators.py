@@ -1,4 +1,4 @@
-"""The steps of the evolutionary search: each operator proposes a move from the model in hand (paper section 4.2)."""
+"""The steps of the evolutionary search: each operator proposes moves from the model in hand (paper section 4.2)."""
 
 from __future__ import annotations
 
@@ -23,13 +23,18 @@ PERCENT = 100
 MAX_FEW_FLIPS = 3
 STOP_PROBABILITY = 0.6
 """After each flip of a few-flip step: steps of one are found to help longest, those of three while much is wrong."""
+FEW_FLIPS_MOVES = 256
+"""Few-flip moves in a batch: the larger it is, the more that help are found to recombine.  256 and 512 did best."""
+LARGE_MOVES = 16
+"""Mutants or crossings in a batch; they rarely gain, and cost little as races reject them at once."""
+MAX_RECOMBINED = 24
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Move:
     """A change to a model.
 
-    flips: ``int64[n]``, increasing flat positions of weights to invert.  steps: (position, -1 or +1) of hidden
+    flips: ``int64[n]``, increasing flat positions of weights to invert.  steps: (position, change) of hidden
     thresholds, positions counted over all hidden layers.
     """
 
@@ -41,8 +46,8 @@ class Move:
 class Situation:
     """What an operator may look at.
 
-    base: the model a move starts from; weights: ``bool[weight_count]``, its flat weights; mates: the same of the other
-    members of the population; eligible: ``int64[m]``, the weights that a few-flip step draws from.
+    base: the model that moves start from; weights: ``bool[weight_count]``, its flat weights; mates: the same of the
+    other members of the population; eligible: ``int64[m]``, the weights that a few-flip step draws from.
     """
 
     base: Model
@@ -56,8 +61,8 @@ class Operator(Protocol):
 
     name: str
 
-    def propose(self, situation: Situation, rng: np.random.Generator) -> Move:
-        """Return a move from the situation's base; one without effect is allowed."""
+    def propose(self, situation: Situation, rng: np.random.Generator) -> list[Move]:
+        """Return a batch of moves from the situation's base; none, and moves without effect, are allowed."""
         ...
 
 
@@ -67,46 +72,50 @@ class FewFlips:
     name = "few-flips"
     STEP_PROBABILITY = 0.3
 
-    def propose(self, situation: Situation, rng: np.random.Generator) -> Move:
-        """Return 1 to 3 flips among the eligible weights, with a threshold step in three moves of ten."""
-        count = min(flip_count(rng), len(situation.eligible))
-        drawn = situation.eligible[rng.integers(0, len(situation.eligible), count)] if count else situation.eligible
-        steps: tuple[tuple[int, int], ...] = ()
+    def propose(self, situation: Situation, rng: np.random.Generator) -> list[Move]:
+        """Return moves of 1 to 3 flips among the eligible weights, three of ten with a threshold step."""
+        batch = _draw_few_flips(situation.eligible, rng)
         threshold_count = sum(len(limits) for limits in situation.base.thresholds)
-        if threshold_count and rng.random() < self.STEP_PROBABILITY:
-            steps = ((int(rng.integers(0, threshold_count)), 1 if rng.random() < 0.5 else -1),)  # noqa: PLR2004
-        return Move(np.unique(drawn), steps)
+        if threshold_count == 0:
+            return [Move(flips) for flips in batch]
+        has_step = rng.random(len(batch)) < self.STEP_PROBABILITY
+        places = rng.integers(0, threshold_count, len(batch))
+        changes = rng.choice([-1, 1], len(batch))
+        steps = zip(has_step, places.tolist(), changes.tolist(), strict=True)
+        return [
+            Move(flips, ((place, change),) if has else ())
+            for flips, (has, place, change) in zip(batch, steps, strict=True)
+        ]
 
 
 class GuidedFlips:
     """One to three flips among the weights that the straight-through gradient calls the most promising.
 
     Measured on MNIST with cnn-4k, such a flip is worth about six random ones.  The gradient is taken on a new draw of
-    images every so many proposals, from the base of that moment.
+    images every so many batches, from the base of that moment.
     """
 
     name = "guided-flips"
     PROMISING_SHARE = 0.3
     """Of all weights; flips are drawn evenly among these, as the order within them says little."""
     JUDGING_IMAGES = 1024
-    REFRESH_PROPOSALS = 256
+    REFRESH_BATCHES = 8
 
     def __init__(self, samples: Samples) -> None:
         self._samples = samples
         self._promising: FlipPositions = np.zeros(0, np.int64)
-        self._proposals = 0
+        self._batches = 0
 
-    def propose(self, situation: Situation, rng: np.random.Generator) -> Move:
-        """Return 1 to 3 flips of promising weights, less those that are not eligible."""
-        if self._proposals % self.REFRESH_PROPOSALS == 0:
+    def propose(self, situation: Situation, rng: np.random.Generator) -> list[Move]:
+        """Return moves of 1 to 3 flips among the weights that are promising and eligible."""
+        if self._batches % self.REFRESH_BATCHES == 0:
             count = min(self.JUDGING_IMAGES, len(self._samples))
             images = rng.choice(len(self._samples), count, replace=False)
             salient = flip_saliency(situation.base, self._samples, images)
             kept = max(1, int(len(salient) * self.PROMISING_SHARE))
             self._promising = np.argpartition(-salient, kept - 1)[:kept].astype(np.int64)
-        self._proposals += 1
-        drawn = np.unique(self._promising[rng.integers(0, len(self._promising), flip_count(rng))])
-        return Move(drawn[np.isin(drawn, situation.eligible)])
+        self._batches += 1
+        return [Move(flips) for flips in _draw_few_flips(np.intersect1d(self._promising, situation.eligible), rng)]
 
 
 class Mutation:
@@ -121,10 +130,13 @@ class Mutation:
         self._mutate_percent = mutate_percent
         self._probability = probability
 
-    def propose(self, situation: Situation, rng: np.random.Generator) -> Move:
-        """Return flips with the given probability among a random share of all weights."""
-        drawn = _draw_share(len(situation.weights), self._mutate_percent, rng)
-        return Move(np.sort(drawn[rng.random(len(drawn)) < self._probability]))
+    def propose(self, situation: Situation, rng: np.random.Generator) -> list[Move]:
+        """Return moves that flip, with the given probability, each of a random share of all weights."""
+        moves = []
+        for _ in range(LARGE_MOVES):
+            drawn = _draw_share(len(situation.weights), self._mutate_percent, rng)
+            moves.append(Move(np.sort(drawn[rng.random(len(drawn)) < self._probability])))
+        return moves
 
 
 class Crossover:
@@ -136,21 +148,29 @@ class Crossover:
         validate_percent("population_cross_percent", cross_percent)
         self._cross_percent = cross_percent
 
-    def propose(self, situation: Situation, rng: np.random.Generator) -> Move:
-        """Return the flips that copy random shares of a random mate's layers; none without a mate."""
+    def propose(self, situation: Situation, rng: np.random.Generator) -> list[Move]:
+        """Return moves that copy random shares of random mates' layers; none without a mate."""
         if not situation.mates:
-            return Move(np.zeros(0, np.int64))
-        mate = situation.mates[int(rng.integers(0, len(situation.mates)))]
-        drawn, start = [], 0
-        for layer in situation.base.architecture.geometry:
-            drawn.append(start + _draw_share(layer.weight_count, self._cross_percent, rng))
-            start += layer.weight_count
-        positions = np.concatenate(drawn)
-        return Move(np.sort(positions[mate[positions] != situation.weights[positions]]))
+            return []
+        moves = []
+        for _ in range(LARGE_MOVES):
+            mate = situation.mates[int(rng.integers(0, len(situation.mates)))]
+            drawn, start = [], 0
+            for layer in situation.base.architecture.geometry:
+                drawn.append(start + _draw_share(layer.weight_count, self._cross_percent, rng))
+                start += layer.weight_count
+            positions = np.concatenate(drawn)
+            moves.append(Move(np.sort(positions[mate[positions] != situation.weights[positions]])))
+        return moves
+
+
+def recombine(helpful: Sequence[Move]) -> list[Move]:
+    """Return the first two, the first three ... of some moves taken together; best first, most of them add up."""
+    return [_union(helpful[:count]) for count in range(2, min(len(helpful), MAX_RECOMBINED) + 1)]
 
 
 def apply_move(model: Model, move: Move) -> Model:
-    """Return the model after a move; a threshold step stops at 0 and at K + 1."""
+    """Return the model after a move; a threshold stops at 0 and at K + 1."""
     child = apply_flips(model, move.flips)
     if not move.steps:
         return child
@@ -165,15 +185,28 @@ def apply_move(model: Model, move: Move) -> Model:
     return Model(model.architecture, child.weights, tuple(thresholds), model.biases)
 
 
-def flip_count(rng: np.random.Generator) -> int:
-    """Return how many weights a few-flip step inverts: 1 to 3, mostly 1."""
-    return min(int(rng.geometric(STOP_PROBABILITY)), MAX_FEW_FLIPS)
-
-
 def validate_percent(name: str, percent: float) -> None:
     """Raise :class:`Invalid` ``bad-search`` where a share is not one of 0 to 100."""
     if not 0 <= percent <= PERCENT:
         raise Invalid("bad-search", **{name: percent})
+
+
+def _union(moves: Sequence[Move]) -> Move:
+    steps: dict[int, int] = {}
+    for move in moves:
+        for position, change in move.steps:
+            steps[position] = steps.get(position, 0) + change
+    flips = np.unique(np.concatenate([move.flips for move in moves]))
+    return Move(flips, tuple((position, change) for position, change in sorted(steps.items()) if change))
+
+
+def _draw_few_flips(eligible: FlipPositions, rng: np.random.Generator) -> list[FlipPositions]:
+    """Return sets of 1 to 3 of the eligible weights, mostly one; all empty where none is eligible."""
+    if len(eligible) == 0:
+        return [eligible] * FEW_FLIPS_MOVES
+    counts = np.minimum(rng.geometric(STOP_PROBABILITY, FEW_FLIPS_MOVES), MAX_FEW_FLIPS)
+    drawn = eligible[rng.integers(0, len(eligible), int(counts.sum()))]
+    return [np.unique(flips) for flips in np.split(drawn, np.cumsum(counts)[:-1])]
 
 
 def _draw_share(count: int, percent: float, rng: np.random.Generator) -> FlipPositions:
