@@ -2,9 +2,14 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# BLAS threads that compete with our own for few cores slow training down by far.
+export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: run test test-fast check gen gen-check clean
+PYTHONS ?= 3.10 3.12 3.13
 
+.PHONY: run test test-fast test-pythons check clean
+
+# The first target is what a bare `make` does.
 run: $(VENV)/.installed
 	$(BIN)/bnnchain demo
 
@@ -14,11 +19,23 @@ test: check
 test-fast: check
 	$(BIN)/pytest -n 2 -m "not slow"
 
+# The core on every Python it supports, the oldest with the oldest NumPy; each in a throw-away environment.
+test-pythons:
+	set -e; for version in $(PYTHONS); do \
+	  directory=$$(mktemp -d); python$$version -m venv $$directory; \
+	  numpy=$$(test $$version = 3.10 && echo 'numpy<2' || echo numpy); \
+	  $$directory/bin/python -m pip install --quiet '.[test]' "$$numpy"; \
+	  $$directory/bin/python -c "import sys, numpy; print('Python', sys.version.split()[0], 'numpy', numpy.__version__)"; \
+	  $$directory/bin/python -m pytest -q -n 2 -m "not slow"; \
+	  rm -rf $$directory; \
+	done
+
 check: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(MAKE) --no-print-directory gen-check
 
 $(VENV)/.installed: pyproject.toml CMakeLists.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -29,6 +46,9 @@ $(VENV)/.installed-test: pyproject.toml CMakeLists.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
 	touch $@ $(VENV)/.installed
+
+include proto/proto.mk
+-include kernels/kernels.mk fpga/fpga.mk
 
 clean:
 	rm -rf $(VENV) build dist

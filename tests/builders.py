@@ -29,10 +29,11 @@ from bnnchain.consensus.election import Place, election_order
 from bnnchain.consensus.errors import Invalid
 from bnnchain.consensus.header import core_hash, sign_header, transactions_root
 from bnnchain.consensus.learning import required_flips, required_gain
-from bnnchain.consensus.lineage import novel_flips
+from bnnchain.consensus.lineage import new_family, novel_flips
 from bnnchain.consensus.params import Params, params_hash, preset
 from bnnchain.consensus.signatures import public_key
 from bnnchain.consensus.spec import ChainSpec
+from bnnchain.consensus.state import ChainState, FamilyState, ModelRecord, genesis_state
 from bnnchain.consensus.transactions import sign_transfer
 from bnnchain.consensus.types import (
     MAX_TARGET,
@@ -41,7 +42,6 @@ from bnnchain.consensus.types import (
     Block,
     BlockId,
     BlockKind,
-    ChainState,
     DatasetId,
     Header,
     Height,
@@ -195,13 +195,64 @@ def make_validator() -> Validator:
 
 
 def open_chain(path: Path, spec: ChainSpec | None = None, clock: Clock | None = None) -> Chain:
-    """Return a chain with the tiny data set on a store at ``path`` (made where there is none)."""
-    chain = Chain(Store(path, spec or make_spec()), ReferenceEvaluator, clock or Clock(GENESIS_TIME + 10**6))
+    """Return a chain with the tiny data set on a store at ``path`` (made where there is none).
+
+    ``conftest.py`` closes the store after the test.
+    """
+    store = Store(path, spec or make_spec())
+    _OPENED.append(store)
+    chain = Chain(store, ReferenceEvaluator, clock or Clock(GENESIS_TIME + 10**6))
     dataset = tiny_dataset()
     if chain.missing_datasets():
         payload = dataset.pool.images.tobytes() + dataset.pool.labels.tobytes()
         chain.add_dataset(DatasetId(dataset.manifest.dataset_id), payload)
     return chain
+
+
+def made_up_family(
+    state: ChainState,
+    family_id: int,
+    *,
+    models: int = 1,
+    founders: int = 2,
+    offset: int = 0,
+    generation: int = 0,
+    last_height: int = 0,
+    dataset_id: DatasetId | None = None,
+) -> FamilyState:
+    """Return a family that no chain has grown, with the counters that the election looks at."""
+    record = ModelRecord(
+        model=random_model(family_shape(family_id), 0),
+        model_hash=ModelHash(bytes(32)),
+        block_id=BlockId(bytes(32)),
+        height=Height(last_height),
+        generation=generation,
+        correct=0,
+        miner=PublicKey(bytes(32)),
+    )
+    first = new_family(family_id, dataset_id or next(iter(state.datasets)), record, offset)
+    return replace(first, model_count=models, founders=(record,) * founders, generation=generation)
+
+
+def made_up_state(counters: Sequence[Sequence[int]], height: int) -> ChainState:
+    """Return a state with families of (model_count, join_offset, founders, generation, height of the last model)."""
+    state = genesis_state(make_spec())
+    families = tuple(
+        made_up_family(
+            state, number, models=models, offset=offset, founders=founders, generation=generation, last_height=last
+        )
+        for number, (models, offset, founders, generation, last) in enumerate(counters)
+    )
+    return replace(state, families=families, height=Height(height))
+
+
+_OPENED: list[Store] = []
+
+
+def close_opened() -> None:
+    """Close every store that :func:`open_chain` has opened since the last time."""
+    while _OPENED:
+        _OPENED.pop().close()
 
 
 def transfer(

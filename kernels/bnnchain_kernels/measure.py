@@ -84,6 +84,38 @@ def measure_throughput(evaluator: Evaluator, model: Model, images: int, repeats:
     return Throughput(tuple(rates), tuple(cpu_rates), needed_macs(model.architecture))
 
 
+@dataclass(frozen=True, slots=True)
+class Roof:
+    """What one core reaches with xor, count and add alone, by the fastest instructions that it has."""
+
+    name: str
+    gmac_per_s: float
+
+
+def measure_roofs(repeats: int) -> list[Roof]:
+    """Return the roofs of this machine's instruction sets, fastest instructions first, in processor time.
+
+    Raises :class:`~bnnchain_kernels.errors.Unavailable` where the C library is not there.
+    """
+    from bnnchain_kernels.native import ffi, load_library
+
+    library = load_library()
+    library.bnn_roof_fill(1)
+    roofs = []
+    for index in range(library.bnn_roof_count()):
+        if not library.bnn_roof_runs_here(index):
+            continue
+        rates = []
+        for _ in range(repeats):
+            calls, begin = 0, time.thread_time()
+            while (elapsed := time.thread_time() - begin) < MIN_REPEAT_SECONDS:
+                library.bnn_roof_run(index)
+                calls += 1
+            rates.append(calls * library.bnn_roof_macs(index) / elapsed / 1e9)
+        roofs.append(Roof(ffi.string(library.bnn_roof_name(index)).decode("ascii"), statistics.median(rates)))
+    return roofs
+
+
 def images_for(architecture: Architecture) -> int:
     """Return how many images to measure with: whole blocks, about a billion multiply-accumulates."""
     return BLOCK_IMAGES * max(2, min(64, 2_000_000_000 // (needed_macs(architecture) * BLOCK_IMAGES)))

@@ -40,16 +40,57 @@ typedef struct {
     int64_t input_vectors;
     const uint64_t *labels;
 } bnn_network;
+typedef struct {
+    uint64_t *activations;
+    const int64_t *offsets;
+    int64_t activation_words;
+    uint64_t *right;
+    int32_t *counts;
+    const int32_t *thresholds;
+} bnn_base;
+typedef struct {
+    const int64_t *flip_starts, *flips;
+    const int64_t *step_starts, *steps;
+} bnn_mutants;
+typedef struct {
+    int64_t images, blocks, floor;
+    double sigmas, prior_variance, prior_images;
+    const int64_t *first_blocks;
+    int32_t *counts;
+    int64_t *seen;
+} bnn_race;
+typedef struct {
+    uint64_t *work;
+    uint16_t *codes;
+    uint64_t *inits;
+    int32_t *thresholds;
+    int32_t *dirty;
+    uint8_t *is_dirty;
+} bnn_scratch;
 int bnn_isa_count(void);
 const char *bnn_isa_name(int isa);
 int bnn_isa_lanes(int isa);
 int bnn_isa_runs_here(int isa);
-void bnn_write_codes(const int64_t *layer, int lanes, const uint64_t *rows, int64_t row_words, uint16_t *codes);
+void bnn_write_codes(const int64_t *layer, int lanes, const uint64_t *rows, int64_t row_words,
+                                uint16_t *codes);
 void bnn_write_starts(const int64_t *layer, const int64_t *starts, uint64_t *inits);
-void bnn_count_blocks(int isa, const bnn_network *network, uint64_t *work, int64_t first_block, int64_t blocks,
-                      int32_t *counts);
+void bnn_count_blocks(int isa, const bnn_network *network, uint64_t *work, int64_t first_block,
+                                 int64_t blocks, int32_t *counts);
 void bnn_write_logits(int isa, const bnn_network *network, uint64_t *work, int64_t start, int64_t images,
-                      int32_t *logits);
+                                 int32_t *logits);
+void bnn_fill_base(int isa, const bnn_network *network, bnn_base *base, uint64_t *work, int64_t first_block,
+                              int64_t blocks);
+void bnn_race_mutants(int isa, const bnn_network *network, const bnn_base *base, const bnn_mutants *mutants,
+                                 const bnn_race *race, bnn_scratch *scratch, int64_t first, int64_t last);
+void bnn_write_mutant_logits(int isa, const bnn_network *network, const bnn_base *base,
+                                        const bnn_mutants *mutants, bnn_scratch *scratch, int64_t first, int64_t last,
+                                        int64_t images, int32_t *logits);
+int bnn_roof_count(void);
+const char *bnn_roof_name(int index);
+int bnn_roof_runs_here(int index);
+int64_t bnn_roof_macs(int index);
+uint64_t bnn_roof_run(int index);
+void bnn_roof_fill(uint64_t seed);
 """
 
 ffi: Any = cffi.FFI()
@@ -101,58 +142,58 @@ class NativeEvaluator(SlicedEvaluator):
 
     def __init__(self, samples: Samples, threads: int | None = None, isa: str | None = None) -> None:
         self.isa = choose_isa(isa)
-        self._library = load_library()
-        self._isa = instruction_sets()[self.isa]
-        super().__init__(samples, self._library.bnn_isa_lanes(self._isa), threads)
+        self.isa_number = instruction_sets()[self.isa]
+        self.library = load_library()
+        super().__init__(samples, self.library.bnn_isa_lanes(self.isa_number), threads)
 
     def _write_codes(self, layer: Int64Array, rows: UInt64Array, codes: UInt16Array) -> None:
-        self._library.bnn_write_codes(
-            _pointer("int64_t[]", layer),
-            self._lanes,
-            _pointer("uint64_t[]", rows),
+        self.library.bnn_write_codes(
+            pointer_to("int64_t[]", layer),
+            self.lanes,
+            pointer_to("uint64_t[]", rows),
             rows.shape[1],
-            _pointer("uint16_t[]", codes),
+            pointer_to("uint16_t[]", codes),
         )
 
     def _write_starts(self, layer: Int64Array, starts: Int64Array, inits: UInt64Array) -> None:
-        self._library.bnn_write_starts(
-            _pointer("int64_t[]", layer), _pointer("int64_t[]", starts), _pointer("uint64_t[]", inits)
+        self.library.bnn_write_starts(
+            pointer_to("int64_t[]", layer), pointer_to("int64_t[]", starts), pointer_to("uint64_t[]", inits)
         )
 
     def _bind(self, prepared: PreparedModel) -> PreparedModel:
         network = ffi.new("bnn_network *")
-        network.layers = _pointer("int64_t[]", prepared.layers)
+        network.layers = pointer_to("int64_t[]", prepared.layers)
         network.layer_count = len(prepared.layers)
-        network.parts = _pointer("int64_t[]", prepared.parts)
-        network.codes = _pointer("uint16_t[]", prepared.codes)
-        network.inits = _pointer("uint64_t[]", prepared.inits)
+        network.parts = pointer_to("int64_t[]", prepared.parts)
+        network.codes = pointer_to("uint16_t[]", prepared.codes)
+        network.inits = pointer_to("uint64_t[]", prepared.inits)
         network.logit_base = prepared.base
-        network.images = _pointer("uint64_t[]", self._images)
+        network.images = pointer_to("uint64_t[]", self._images)
         network.input_vectors = self._input_vectors
-        network.labels = _pointer("uint64_t[]", self._labels)
+        network.labels = pointer_to("uint64_t[]", self._labels)
         return replace(prepared, handle=network)
 
     def _count(self, prepared: PreparedModel, work: UInt64Array, first_block: int, counts: Int32Array) -> None:
-        self._library.bnn_count_blocks(
-            self._isa,
+        self.library.bnn_count_blocks(
+            self.isa_number,
             prepared.handle,
-            _pointer("uint64_t[]", work),
+            pointer_to("uint64_t[]", work),
             first_block,
             len(counts),
-            _pointer("int32_t[]", counts),
+            pointer_to("int32_t[]", counts),
         )
 
     def _write_logits(self, prepared: PreparedModel, work: UInt64Array, start: int, logits: Int32Array) -> None:
-        self._library.bnn_write_logits(
-            self._isa,
+        self.library.bnn_write_logits(
+            self.isa_number,
             prepared.handle,
-            _pointer("uint64_t[]", work),
+            pointer_to("uint64_t[]", work),
             start,
             len(logits),
-            _pointer("int32_t[]", logits),
+            pointer_to("int32_t[]", logits),
         )
 
 
-def _pointer(kind: str, array: np.ndarray[Any, Any]) -> Any:  # noqa: ANN401
+def pointer_to(kind: str, array: np.ndarray[Any, Any]) -> Any:  # noqa: ANN401
     """Return a C pointer to a contiguous array's data; the caller keeps the array alive."""
     return ffi.from_buffer(kind, array)

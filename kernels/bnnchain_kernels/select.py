@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Final
 
 from bnnchain_kernels.errors import BnnchainError, Unavailable
 from bnnchain_kernels.golden import find_difference, self_check_cases
+from bnnchain_kernels.mutants import PlainMutants
 from bnnchain_kernels.reference import ReferenceEvaluator
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bnnchain_kernels.evaluator import EvaluatorFactory
+    from bnnchain_kernels.evaluator import Evaluator, EvaluatorFactory, Samples
+    from bnnchain_kernels.model import Model
+    from bnnchain_kernels.mutants import MutantEvaluator
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +52,20 @@ def select(backend: str = "auto", factories: Mapping[str, EvaluatorFactory] | No
         log.info("kernel backend: %s", name)
         return factory
     raise Unavailable("no kernel backend agrees with the golden vectors on this machine")
+
+
+def mutants_of(evaluator: Evaluator, samples: Samples, base: Model, images: int) -> MutantEvaluator:
+    """Return the fastest way to evaluate mutants of ``base`` on an evaluator's first ``images`` samples.
+
+    samples: those that the evaluator was built from.
+    """
+    if evaluator.backend == "c":
+        from bnnchain_kernels.native import NativeEvaluator
+        from bnnchain_kernels.native_mutants import NativeMutants
+
+        if isinstance(evaluator, NativeEvaluator):
+            return NativeMutants(evaluator, base, images)
+    return PlainMutants(evaluator, samples, base, images)
 
 
 def _checked(name: str, factories: Mapping[str, EvaluatorFactory]) -> EvaluatorFactory:

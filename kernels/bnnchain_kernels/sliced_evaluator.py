@@ -60,8 +60,8 @@ class SlicedEvaluator(ABC):
 
     def __init__(self, samples: Samples, lanes: int, threads: int | None = None) -> None:
         self._samples = samples
-        self._lanes = lanes
-        self._threads = default_threads() if threads is None else threads
+        self.lanes = lanes
+        self.threads = default_threads() if threads is None else threads
         self._input_vectors = padded(samples.height * samples.width * samples.planes)
         self._images = slice_images(samples, lanes)
         self._labels = slice_labels(samples, lanes)
@@ -72,47 +72,51 @@ class SlicedEvaluator(ABC):
     def correct(self, model: Model, start: int, stop: int) -> Int32Array:
         """Return the exact count per 512-image block; see :class:`~bnnchain_kernels.evaluator.Evaluator`."""
         validate_range(self._samples, start, stop, blocks=True)
-        prepared = self._prepare_once(model)
+        prepared = self.prepare(model)
         first_block = start // BLOCK_IMAGES
         counts: Int32Array = np.empty(-(-(stop - start) // BLOCK_IMAGES), np.int32)
 
         def count_share(first: int, last: int) -> None:
-            self._count(prepared, self._workspace(prepared), first_block + first, counts[first:last])
+            self._count(prepared, self.workspace(prepared), first_block + first, counts[first:last])
 
-        run_shares(len(counts), self._threads, count_share)
+        run_shares(len(counts), self.threads, count_share)
         return counts
 
     def logits(self, model: Model, start: int, stop: int) -> Int32Array:
         """Return ``int32[stop-start, classes]``; see :class:`~bnnchain_kernels.evaluator.Evaluator`."""
         validate_range(self._samples, start, stop, blocks=False)
-        prepared = self._prepare_once(model)
+        prepared = self.prepare(model)
         logits: Int32Array = np.empty((stop - start, self._samples.classes), np.int32)
         first_block = start // BLOCK_IMAGES
 
         def write_share(first: int, last: int) -> None:
             low = max((first_block + first) * BLOCK_IMAGES, start)
             high = min((first_block + last) * BLOCK_IMAGES, stop)
-            self._write_logits(prepared, self._workspace(prepared), low, logits[low - start : high - start])
+            self._write_logits(prepared, self.workspace(prepared), low, logits[low - start : high - start])
 
         if stop > start:
-            run_shares(-(-stop // BLOCK_IMAGES) - first_block, self._threads, write_share)
+            run_shares(-(-stop // BLOCK_IMAGES) - first_block, self.threads, write_share)
         return logits
 
-    def _prepare_once(self, model: Model) -> PreparedModel:
+    @property
+    def image_count(self) -> int:
+        return len(self._samples)
+
+    def prepare(self, model: Model) -> PreparedModel:
         """Return the model's prepared form, remembered by identity: models are immutable."""
         with self._lock:
             prepared = self._prepared.get(id(model))
             if prepared is not None:
                 self._prepared.move_to_end(id(model))
                 return prepared
-        prepared = self._prepare(model)
+        prepared = self._prepare_anew(model)
         with self._lock:
             self._prepared[id(model)] = prepared
             if len(self._prepared) > PREPARED_MODELS:
                 self._prepared.popitem(last=False)
         return prepared
 
-    def _prepare(self, model: Model) -> PreparedModel:
+    def _prepare_anew(self, model: Model) -> PreparedModel:
         self._samples.validate_fits(model.architecture)
         plan = plan_architecture(model.architecture)
         layers = plan.layers.copy()
@@ -129,16 +133,16 @@ class SlicedEvaluator(ABC):
             self._write_starts(layers[index], starts, inits)
         # A logit is 2P - K + bias: the counter starts at half the bias, the odd bit waits beside it.
         self._write_starts(layers[-1], (offsets >> 1) + ((offsets & 1) << layers[-1, COUNTER_BITS]), inits)
-        parts = np.array(plan.part_vectors[:-1], np.int64) * self._lanes
+        parts = np.array(plan.part_vectors[:-1], np.int64) * self.lanes
         return self._bind(PreparedModel(model, plan, layers, parts, codes, inits, lowest - fan_in))
 
     def _bind(self, prepared: PreparedModel) -> PreparedModel:
         """Return the prepared model with the kernel's own view of it, where a kernel wants one."""
         return prepared
 
-    def _workspace(self, prepared: PreparedModel) -> UInt64Array:
+    def workspace(self, prepared: PreparedModel) -> UInt64Array:
         """Return this thread's scratch memory, large enough for the model; it is kept for the next call."""
-        words = prepared.plan.part_vectors[-1] * self._lanes
+        words = prepared.plan.part_vectors[-1] * self.lanes
         work: UInt64Array | None = getattr(self._local, "work", None)
         if work is None or len(work) < words:
             try:

@@ -144,12 +144,22 @@ def carry_on(
 
 
 @inlined
+def carry_one(work: int, word: int, carry: Vector) -> Vector:
+    """Return the carry out of one counter bit in memory after adding a carry to it."""
+    value, carry = half_add(load(work, word), carry)
+    store(work, word, value)
+    return carry
+
+
+@inlined
 def carry_in_memory(work: int, counter: int, bits: int, carry: Vector) -> Vector:
     """Return the carry out of a counter's bits beyond the registers, after adding one to those in memory."""
-    for bit in range(REGISTER_BITS, bits):
-        word = counter + (bit + 1) * LANES
-        value, carry = half_add(load(work, word), carry)
-        store(work, word, value)
+    carry = carry_one(work, counter + (REGISTER_BITS + 1) * LANES, carry)
+    if bits > REGISTER_BITS + 1:
+        carry = carry_one(work, counter + (REGISTER_BITS + 2) * LANES, carry)
+    # Two steps stand alone because most counters end there, and LLVM unrolls the loop eightfold.
+    for bit in range(REGISTER_BITS + 2, bits):
+        carry = carry_one(work, counter + (bit + 1) * LANES, carry)
     return carry
 
 

@@ -31,11 +31,14 @@ Vector: TypeAlias = Any
 WORD_BYTES: Final = 8
 
 
+AVX512_LANES: Final = 8
+
+
 def host_lanes() -> int:
     """Return the 64-bit words of the host's widest vector register: 8 (AVX-512), 4 (AVX2) or 2."""
     features = binding.get_host_cpu_features()
     if features.get("avx512f"):
-        return 8
+        return AVX512_LANES
     return 4 if features.get("avx2") else 2
 
 
@@ -192,6 +195,17 @@ def invert(typing: object, value: object) -> object:
     return VECTOR(VECTOR), generate
 
 
+def _majority(builder: Any, one: object, two: object, three: object) -> object:  # noqa: ANN401
+    """Return the bits set in two or three of the vectors."""
+    if LANES < AVX512_LANES:
+        return builder.or_(builder.and_(one, two), builder.and_(three, builder.or_(one, two)))
+    # One instruction; LLVM's pattern matching finds it for the sum, but makes two of a majority.
+    table = ir.Constant(ir.IntType(32), 0xE8)
+    kind = ir.FunctionType(LLVM_VECTOR, [LLVM_VECTOR, LLVM_VECTOR, LLVM_VECTOR, table.type])
+    ternary = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512.pternlog.q.512")
+    return builder.call(ternary, [one, two, three, table])
+
+
 @intrinsic
 def full_add(typing: object, first: object, second: object, third: object) -> object:
     """Return (sum, carry) of three bits, in every bit position."""
@@ -201,10 +215,8 @@ def full_add(typing: object, first: object, second: object, third: object) -> ob
     def generate(context: Any, builder: Any, sig: object, args: Any) -> object:  # noqa: ANN401
         del sig
         one, two, three = args
-        difference = builder.xor(one, two)
-        total = builder.xor(difference, three)
-        carry = builder.or_(builder.and_(one, two), builder.and_(three, builder.or_(one, two)))
-        return context.make_tuple(builder, pair, (total, carry))
+        total = builder.xor(builder.xor(one, two), three)
+        return context.make_tuple(builder, pair, (total, _majority(builder, one, two, three)))
 
     return pair(VECTOR, VECTOR, VECTOR), generate
 

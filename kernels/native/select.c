@@ -26,6 +26,21 @@ void bnn_write_logits(int isa, const bnn_network *network, uint64_t *work, int64
     INSTRUCTION_SETS[isa]->write_logits(network, work, start, images, logits);
 }
 
+void bnn_fill_base(int isa, const bnn_network *network, bnn_base *base, uint64_t *work, int64_t first_block,
+                   int64_t blocks) {
+    INSTRUCTION_SETS[isa]->fill_base(network, base, work, first_block, blocks);
+}
+
+void bnn_race_mutants(int isa, const bnn_network *network, const bnn_base *base, const bnn_mutants *mutants,
+                      const bnn_race *race, bnn_scratch *scratch, int64_t first, int64_t last) {
+    INSTRUCTION_SETS[isa]->race_mutants(network, base, mutants, race, scratch, first, last);
+}
+
+void bnn_write_mutant_logits(int isa, const bnn_network *network, const bnn_base *base, const bnn_mutants *mutants,
+                             bnn_scratch *scratch, int64_t first, int64_t last, int64_t images, int32_t *logits) {
+    INSTRUCTION_SETS[isa]->write_mutant_logits(network, base, mutants, scratch, first, last, images, logits);
+}
+
 /* 1 where a weight bit is 0: its input is inverted. */
 static inline unsigned zero_weight(const uint64_t *row, int64_t weight) {
     return (unsigned)(~(row[weight >> 6] >> (weight & 63)) & 1);

@@ -180,12 +180,13 @@ BNN_INLINE void build_row(uint64_t *table, const uint64_t *pixel, ptrdiff_t chan
     }
 }
 
-/* What the neurons of one position have in common. */
+/* What the neurons of one position have in common; subset lists those wanted, or is NULL for all. */
 typedef struct {
     const uint64_t *table, *inits;
     const uint16_t *codes;
     uint64_t *memory, *target;
     ptrdiff_t neurons, bits, stride, triples;
+    const bnn_subset *subset;
 } position;
 
 /* Kinds of pass over the neurons of a position. */
@@ -211,7 +212,23 @@ BNN_INLINE void run_neurons(const position *p, int kind, int is_first) {
     }
 }
 
+static void run_subset(const position *p, int kind, int is_first) {
+    position one = *p;
+    one.neurons = 1, one.subset = NULL;
+    for (ptrdiff_t index = 0; index < p->subset->count; index++) {
+        const ptrdiff_t neuron = p->subset->neurons[index];
+        one.codes = p->codes + neuron * p->triples, one.inits = p->inits + neuron * p->stride;
+        one.target = p->target + neuron * LANES;
+        one.memory = p->memory + (kind == SINGLE_CHANNEL || kind == WHOLE ? 0 : neuron * p->stride * LANES);
+        run_neurons(&one, kind, is_first);
+    }
+}
+
 static void run_position(const position *p, int kind, int is_first) {
+    if (p->subset) {
+        run_subset(p, kind, is_first);
+        return;
+    }
     switch (kind) {
     case SINGLE_CHANNEL: run_neurons(p, SINGLE_CHANNEL, is_first); break;
     case WHOLE: run_neurons(p, WHOLE, is_first); break;
@@ -226,12 +243,14 @@ BNN_INLINE int chunk_kind(ptrdiff_t start, ptrdiff_t width, ptrdiff_t whole) {
     return start + width == whole ? LAST_CHUNK : MIDDLE_CHUNK;
 }
 
-static void convolve(const int64_t *layer, const uint64_t *source, uint64_t *target, uint64_t *table,
-                     uint64_t *counters, const uint16_t *codes, const uint64_t *inits) {
+/* Writes a convolution's activations, pooled if it pools, of one slice; of a subset of its neurons if there is one. */
+static void convolve(const bnn_network *net, const int64_t *layer, const uint64_t *source, uint64_t *target,
+                     uint64_t *work, const bnn_subset *subset) {
+    uint64_t *table = work + net->parts[1], *counters = work + net->parts[2];
     const ptrdiff_t in_width = layer[IN_WIDTH], channels = layer[IN_CHANNELS], neurons = layer[NEURONS];
     const ptrdiff_t rows = layer[ROWS], columns = layer[COLUMNS], out_width = layer[OUT_WIDTH], chunk = layer[CHUNK];
     const int pool = (int)layer[POOL];
-    position p = {.table = table, .inits = inits + layer[INIT_START], .neurons = neurons};
+    position p = {.table = table, .inits = net->inits + layer[INIT_START], .neurons = neurons, .subset = subset};
     p.bits = layer[COUNTER_BITS], p.stride = bnn_stride(p.bits);
     for (ptrdiff_t x = 0; x < columns; x++)
         for (ptrdiff_t start = 0; start < channels; start += chunk) {
@@ -243,7 +262,7 @@ static void convolve(const int64_t *layer, const uint64_t *source, uint64_t *tar
                 const ptrdiff_t y = row - 2;
                 if (y < 0) continue;
                 p.triples = 3 * width;
-                p.codes = codes + layer[CODE_START] + (9 * start + y % 3 * 3 * width) * neurons;
+                p.codes = net->codes + layer[CODE_START] + (9 * start + y % 3 * 3 * width) * neurons;
                 p.memory = counters + (width == channels ? 0 : y * neurons * p.stride * LANES);
                 p.target = target + ((y >> pool) * out_width + (x >> pool)) * neurons * LANES;
                 run_position(&p, kind, !pool || !((y | x) & 1));
@@ -251,11 +270,12 @@ static void convolve(const int64_t *layer, const uint64_t *source, uint64_t *tar
         }
 }
 
-/* The last layer leaves its counters, all others write activations. */
-static void connect(const int64_t *layer, const uint64_t *source, uint64_t *target, uint64_t *table,
-                    uint64_t *counters, const uint16_t *codes, const uint64_t *inits) {
+/* Writes a dense layer's activations of one slice; the last layer leaves its counters instead. */
+static void connect(const bnn_network *net, const int64_t *layer, const uint64_t *source, uint64_t *target,
+                    uint64_t *work, const bnn_subset *subset) {
+    uint64_t *table = work + net->parts[1], *counters = work + net->parts[2];
     const ptrdiff_t triples = bnn_triples(layer[FAN_IN]), chunk = layer[CHUNK], neurons = layer[NEURONS];
-    position p = {.table = table, .inits = inits + layer[INIT_START], .neurons = neurons};
+    position p = {.table = table, .inits = net->inits + layer[INIT_START], .neurons = neurons, .subset = subset};
     p.bits = layer[COUNTER_BITS], p.stride = bnn_stride(p.bits), p.memory = counters, p.target = target;
     for (ptrdiff_t start = 0; start < triples; start += chunk) {
         const ptrdiff_t width = triples - start < chunk ? triples - start : chunk;
@@ -264,34 +284,39 @@ static void connect(const int64_t *layer, const uint64_t *source, uint64_t *targ
             build_triple(table + triple * TRIPLE_VECTORS * LANES, load(word), load(word + LANES),
                          load(word + 2 * LANES));
         }
-        p.triples = width, p.codes = codes + layer[CODE_START] + start * neurons;
+        p.triples = width, p.codes = net->codes + layer[CODE_START] + start * neurons;
         int kind = chunk_kind(start, width, triples);
         if (layer[IS_LAST]) kind = start == 0 ? FIRST_CHUNK : MIDDLE_CHUNK;
         run_position(&p, kind, 1);
     }
 }
 
+/* Zeros after a map of activations, so that a dense layer reads whole triples. */
+BNN_INLINE void complete_triples(uint64_t *map, int64_t count) {
+    for (int64_t unit = count; unit < bnn_triples(count) * TRIPLE; unit++) store(map + unit * LANES, zeros());
+}
+
+static void run_layer(const bnn_network *net, const int64_t *layer, const uint64_t *source, uint64_t *target,
+                      uint64_t *work, const bnn_subset *subset) {
+    if (layer[DENSE])
+        connect(net, layer, source, target, work, subset);
+    else
+        convolve(net, layer, source, target, work, subset);
+    if (!layer[IS_LAST]) complete_triples(target, bnn_activations(layer));
+}
+
 /* Leaves the last layer's counters, the logits' bits, for one slice of images in the workspace. */
 static void forward(const bnn_network *net, int64_t slice, uint64_t *work) {
-    uint64_t *maps[2] = {work, work + net->parts[0]}, *table = work + net->parts[1], *counters = work + net->parts[2];
+    uint64_t *maps[2] = {work, work + net->parts[0]};
     const uint64_t *source = net->images + slice * net->input_vectors * LANES;
     for (int64_t index = 0; index < net->layer_count; index++) {
-        const int64_t *layer = net->layers + index * PLAN_COLUMNS;
-        uint64_t *target = maps[index & 1];
-        if (!layer[DENSE]) {
-            convolve(layer, source, target, table, counters, net->codes, net->inits);
-        } else {
-            if (index > 0) /* images come in whole triples, activations are completed here */
-                for (int64_t unit = layer[FAN_IN]; unit < bnn_triples(layer[FAN_IN]) * TRIPLE; unit++)
-                    store(maps[(index - 1) & 1] + unit * LANES, zeros());
-            connect(layer, source, target, table, counters, net->codes, net->inits);
-        }
-        source = target;
+        run_layer(net, net->layers + index * PLAN_COLUMNS, source, maps[index & 1], work, NULL);
+        source = maps[index & 1];
     }
 }
 
-/* How many images of a slice have their label's logit the largest; ties go to the lowest class. */
-static int64_t count_right(const bnn_network *net, int64_t slice, uint64_t *work) {
+/* Which images of a slice have their label's logit the largest; ties go to the lowest class. */
+static V right_images(const bnn_network *net, int64_t slice, uint64_t *work) {
     const int64_t *layer = net->layers + (net->layer_count - 1) * PLAN_COLUMNS;
     const ptrdiff_t planes = layer[COUNTER_BITS] + 1, stride = bnn_stride(layer[COUNTER_BITS]) * LANES;
     const uint64_t *counters = work + net->parts[2], *labels = net->labels + slice * LABEL_PLANES * LANES;
@@ -316,8 +341,12 @@ static int64_t count_right(const bnn_network *net, int64_t slice, uint64_t *work
     V right = load(labels + LABEL_BITS * LANES);
     for (int bit = 0; bit < LABEL_BITS; bit++)
         right = and2(right, invert(xor2(winner[bit], load(labels + bit * LANES))));
+    return right;
+}
+
+BNN_INLINE int64_t count_set(V bits) {
     uint64_t words[LANES];
-    store(words, right);
+    store(words, bits);
     int64_t total = 0;
     for (int lane = 0; lane < LANES; lane++) total += __builtin_popcountll(words[lane]);
     return total;
@@ -331,33 +360,68 @@ static void count_blocks(const bnn_network *net, uint64_t *work, int64_t first_b
         for (int64_t part = 0; part < slices; part++) {
             const int64_t slice = (first_block + block) * slices + part;
             forward(net, slice, work);
-            total += count_right(net, slice, work);
+            total += count_set(right_images(net, slice, work));
         }
         counts[block] = (int32_t)total;
     }
 }
 
-static void write_logits(const bnn_network *net, uint64_t *work, int64_t start, int64_t images, int32_t *logits) {
-    const int64_t size = LANES * 64, stop = start + images;
+/* Bit i of a byte to byte i of a word, as 0 or 1. */
+BNN_INLINE uint64_t spread_bits(uint64_t byte) {
+    const uint64_t one_each = (byte & 255) * 0x0101010101010101u & 0x8040201008040201u;
+    return (one_each + 0x7F7F7F7F7F7F7F7Fu) >> 7 & 0x0101010101010101u;
+}
+
+/* The 64 logits of one word of a neuron's counter, eight images at a time and seven planes to a byte. */
+static void read_word(const uint64_t *counter, ptrdiff_t planes, int32_t base, int32_t values[64]) {
+    enum { BYTE_PLANES = 7 };
+    for (int image = 0; image < 64; image++) values[image] = base;
+    for (ptrdiff_t first = 0; first < planes; first += BYTE_PLANES) {
+        uint64_t bytes[8] = {0}, any = 0;
+        for (ptrdiff_t plane = first; plane < planes && plane < first + BYTE_PLANES; plane++) {
+            const uint64_t word = counter[plane * LANES];
+            any |= word;
+            if (word)
+                for (int part = 0; part < 8; part++) bytes[part] += spread_bits(word >> 8 * part) << (plane - first);
+        }
+        if (any)
+            for (int image = 0; image < 64; image++)
+                values[image] += (int32_t)(bytes[image / 8] >> image % 8 * 8 & 255) << first;
+    }
+}
+
+/* Writes the logits of a slice's images low to high from the counters in the workspace. */
+static void read_logits(const bnn_network *net, const uint64_t *work, int64_t low, int64_t high, int32_t *logits) {
     const int64_t *layer = net->layers + (net->layer_count - 1) * PLAN_COLUMNS;
     const ptrdiff_t planes = layer[COUNTER_BITS] + 1, stride = bnn_stride(layer[COUNTER_BITS]) * LANES;
     const ptrdiff_t classes = layer[NEURONS];
-    for (int64_t slice = start / size; slice * size < stop; slice++) {
-        forward(net, slice, work);
-        const int64_t low = start > slice * size ? start - slice * size : 0;
-        const int64_t high = stop < (slice + 1) * size ? stop - slice * size : size;
-        for (ptrdiff_t neuron = 0; neuron < classes; neuron++) {
-            const uint64_t *counter = work + net->parts[2] + neuron * stride;
-            for (int64_t image = low; image < high; image++) {
-                int32_t value = 0;
-                for (ptrdiff_t plane = 0; plane < planes; plane++)
-                    value |= (int32_t)(counter[plane * LANES + image / 64] >> (image % 64) & 1) << plane;
-                logits[(slice * size + image - start) * classes + neuron] = (int32_t)(net->logit_base + value);
-            }
+    for (ptrdiff_t neuron = 0; neuron < classes; neuron++) {
+        const uint64_t *counter = work + net->parts[2] + neuron * stride;
+        for (int64_t word = low / 64; word * 64 < high; word++) {
+            int32_t values[64];
+            read_word(counter + word, planes, (int32_t)net->logit_base, values);
+            const int64_t begin = word * 64 < low ? low : word * 64, end = word * 64 + 64 < high ? word * 64 + 64 : high;
+            for (int64_t image = begin; image < end; image++)
+                logits[(image - low) * classes + neuron] = values[image - word * 64];
         }
     }
 }
 
+static void write_logits(const bnn_network *net, uint64_t *work, int64_t start, int64_t images, int32_t *logits) {
+    const int64_t size = LANES * 64, stop = start + images;
+    const int64_t classes = net->layers[(net->layer_count - 1) * PLAN_COLUMNS + NEURONS];
+    for (int64_t slice = start / size; slice * size < stop; slice++) {
+        forward(net, slice, work);
+        const int64_t low = start > slice * size ? start - slice * size : 0;
+        const int64_t high = stop < (slice + 1) * size ? stop - slice * size : size;
+        read_logits(net, work, low, high, logits + (slice * size + low - start) * classes);
+    }
+}
+
+#include "mutants.h"
+
 static int runs_here(void) { return ISA_RUNS_HERE; }
 
-const bnn_isa ISA = {ISA_NAME, LANES, runs_here, count_blocks, write_logits};
+const bnn_isa ISA = {
+    ISA_NAME, LANES, runs_here, count_blocks, write_logits, fill_base, race_mutants, write_mutant_logits,
+};

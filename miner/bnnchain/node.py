@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from bnnchain.chain.chain import Chain
 from bnnchain.chain.mempool import Mempool
@@ -19,7 +19,7 @@ from bnnchain.net.network import Network
 from bnnchain_kernels.select import select
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from bnnchain.consensus.types import BlockId
     from bnnchain.home import Home
@@ -43,40 +43,49 @@ class NodeOptions:
     """Stop mining at this height (the node goes on serving)."""
 
 
+class Observer(Protocol):
+    """Is told what a node does, from the event loop or the mining thread."""
+
+    def ready(self, address: str) -> None:
+        """It serves on ``address`` now."""
+
+    def head(self, head: NewHead) -> None:
+        """The active chain has a new last block."""
+
+    def progress(self, text: str) -> None:
+        """What the miner is at, in a line for people, now and then."""
+
+
 class Node:
     """Runs in one event loop until it is told to stop."""
 
-    def __init__(self, home: Home, options: NodeOptions) -> None:
+    def __init__(self, home: Home, options: NodeOptions, observer: Observer) -> None:
         self._home = home
         self._options = options
+        self._observer = observer
         self._stopping = threading.Event()
 
-    async def run(
-        self, stop: asyncio.Event, *, on_ready: Callable[[str], None], on_head: Callable[[NewHead], None]
-    ) -> None:
+    async def run(self, stop: asyncio.Event) -> None:
         """Serve, validate and mine until ``stop`` is set.
 
-        on_ready gets the address it serves on, on_head each new head.  Raises :class:`Fault`, :class:`Invalid` or
-        :class:`Unavailable` where it cannot start.
+        Raises :class:`Fault`, :class:`Invalid` or :class:`Unavailable` where it cannot start.
         """
         with self._home.locked():
             factory = await asyncio.to_thread(select, self._options.backend)
             store = Store(self._home.store_file, self._home.spec())
             try:
                 chain = await asyncio.to_thread(Chain, store, factory)
-                await self._serve(chain, stop, on_ready, on_head)
+                await self._serve(chain, stop)
             finally:
                 store.close()
 
-    async def _serve(
-        self, chain: Chain, stop: asyncio.Event, on_ready: Callable[[str], None], on_head: Callable[[NewHead], None]
-    ) -> None:
+    async def _serve(self, chain: Chain, stop: asyncio.Event) -> None:
         mempool, mining = Mempool(chain), self._options.mining
         role = Role.VALIDATOR if mining is None else Role.MINER
         network = Network(chain, mempool, listen=self._options.listen, dial=self._options.peers, role=role)
         await network.start()
-        on_ready(network.address)
-        work = [asyncio.create_task(_report(network, on_head))]
+        self._observer.ready(network.address)
+        work = [asyncio.create_task(_report(network, self._observer))]
         if mining is not None:
             work.append(asyncio.create_task(self._mine(chain, mempool, network, mining)))
         ending = asyncio.create_task(_wait(stop))
@@ -91,7 +100,7 @@ class Node:
             await asyncio.gather(*work, return_exceptions=True)
 
     async def _mine(self, chain: Chain, mempool: Mempool, network: Network, options: MiningOptions) -> None:
-        miner = Miner(chain, mempool, self._home.key(), StraightThroughFounder(), options)
+        miner = Miner(chain, mempool, self._home.key(), StraightThroughFounder(), options, self._observer.progress)
         while not self._stopping.is_set():
             if self._is_at_limit(chain) or chain.missing_datasets():
                 await self._pause()
@@ -120,11 +129,11 @@ class Node:
         await asyncio.to_thread(self._stopping.wait, PAUSE_S)
 
 
-async def _report(network: Network, on_head: Callable[[NewHead], None]) -> None:
+async def _report(network: Network, observer: Observer) -> None:
     async with network.subscribe() as events:
         async for event in events:
             if isinstance(event, NewHead):
-                on_head(event)
+                observer.head(event)
 
 
 async def _wait(stop: asyncio.Event) -> None:

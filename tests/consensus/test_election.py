@@ -3,55 +3,21 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from builders import Builder, family_shape, make_params, make_spec, random_model
+from builders import Builder, make_params, make_spec
+from builders import made_up_family as family
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bnnchain.consensus.election import election_order, is_open, join_offset, open_place_count, round_key
-from bnnchain.consensus.lineage import new_family
-from bnnchain.consensus.types import (
-    BlockId,
-    BlockKind,
-    ChainState,
-    DatasetId,
-    DatasetState,
-    FamilyState,
-    Height,
-    ModelHash,
-    ModelRecord,
-    PublicKey,
-)
+from bnnchain.consensus.state import ChainState, DatasetState, FamilyState, genesis_state
+from bnnchain.consensus.types import BlockKind, DatasetId, Height
 
 FOUND, EVOLVE = BlockKind.FOUND, BlockKind.EVOLVE
 SECOND_DATASET = DatasetId(b"\2" * 32)
 
 
 def genesis(**params: int) -> ChainState:
-    return make_spec(**params).genesis_state()
-
-
-def family(
-    state: ChainState,
-    family_id: int,
-    *,
-    models: int = 1,
-    founders: int = 2,
-    offset: int = 0,
-    generation: int = 0,
-    last_height: int = 0,
-    dataset_id: DatasetId | None = None,
-) -> FamilyState:
-    record = ModelRecord(
-        model=random_model(family_shape(family_id), 0),
-        model_hash=ModelHash(bytes(32)),
-        block_id=BlockId(bytes(32)),
-        height=Height(last_height),
-        generation=generation,
-        correct=0,
-        miner=PublicKey(bytes(32)),
-    )
-    first = new_family(family_id, dataset_id or next(iter(state.datasets)), record, offset)
-    return replace(first, model_count=models, founders=(record,) * founders, generation=generation)
+    return genesis_state(make_spec(**params))
 
 
 def with_families(state: ChainState, *families: FamilyState, height: int = 0) -> ChainState:
@@ -157,7 +123,7 @@ def test_another_place_opens_each_skip_s(elapsed_s: int, count: int) -> None:
 
 
 def test_places_can_be_filled_out_of_order_once_they_are_open() -> None:
-    builder = Builder(make_spec(min_families=2).genesis_state())
+    builder = Builder(genesis_state(make_spec(min_families=2)))
     builder.extend()
     assert places(builder.state, min_families=2) == [(FOUND, 1), (FOUND, 0)]
     late = builder.state.timestamp + 5

@@ -13,7 +13,8 @@ from bnnchain.consensus import learning
 from bnnchain.consensus.errors import Invalid
 from bnnchain.consensus.lineage import new_family, novel_flip_count, novel_flips, novelty_of, with_child, with_founder
 from bnnchain.consensus.params import share_ceil
-from bnnchain.consensus.types import BlockId, DatasetId, FamilyState, Height, ModelHash, ModelRecord, PublicKey
+from bnnchain.consensus.state import FamilyState, ModelRecord
+from bnnchain.consensus.types import BlockId, DatasetId, Height, ModelHash, PublicKey
 from bnnchain_kernels.model import Architecture, Dense, Model
 
 SHAPE = Architecture(1, 5, 1, (Dense(2), Dense(2)))
@@ -76,6 +77,16 @@ def test_a_gain_below_what_is_demanded_is_refused(claimed: int, is_enough: bool)
         return
     with pytest.raises(Invalid, match="bad-gain"):
         learning.validate_gain(family(), claimed, 700, 0, params)
+
+
+@pytest.mark.parametrize(("claimed", "is_enough"), [(350, False), (351, True), (352, True)])
+def test_a_founder_below_the_chains_accuracy_is_refused(claimed: int, is_enough: bool) -> None:
+    params = make_params(min_family_acc_bp=5_000)
+    if is_enough:
+        learning.validate_accuracy(claimed, 701, params)
+        return
+    with pytest.raises(Invalid, match="bad-family-accuracy"):
+        learning.validate_accuracy(claimed, 701, params)
 
 
 @given(st.integers(0, 10**8), st.integers(0, 10_000))

@@ -12,6 +12,7 @@ from bnnchain.consensus.codec import encode_block
 from bnnchain.consensus.errors import Invalid
 from bnnchain.consensus.ledger import Ledger
 from bnnchain.consensus.signatures import public_key
+from bnnchain.consensus.state import ChainState, Coinbase, genesis_state
 from bnnchain.consensus.transactions import (
     apply_transactions,
     pay_mature,
@@ -19,7 +20,7 @@ from bnnchain.consensus.transactions import (
     validate_spendable,
     validate_stateless,
 )
-from bnnchain.consensus.types import Account, Amount, ChainState, Coinbase, Height, PublicKey
+from bnnchain.consensus.types import Account, Amount, Height, PublicKey
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,7 +64,7 @@ moves = st.tuples(
 @given(st.lists(st.lists(moves, max_size=4), min_size=1, max_size=8))
 def test_money_is_conserved_to_the_unit(blocks: list[list[tuple[int, int, int, int]]]) -> None:
     """Accounts and immature rewards together are the supply after every block of any chain of transfers."""
-    builder = Builder(make_spec(coinbase_maturity_blocks=2).genesis_state())
+    builder = Builder(genesis_state(make_spec(coinbase_maturity_blocks=2)))
     for height, wanted in enumerate(blocks, 1):
         state, made, ledger = builder.state, [], builder.state.ledger
         for sender, recipient, amount, fee in wanted:
@@ -90,7 +91,7 @@ def test_money_is_conserved_to_the_unit(blocks: list[list[tuple[int, int, int, i
 def test_a_reward_can_be_spent_from_the_block_at_which_it_matures() -> None:
     """Mined at height 1 with a maturity of 3, the first block that may spend it is number 4."""
     spend = transfer(MINER, CAROL, amount=5_000, fee=0)
-    builder = Builder(make_spec(coinbase_maturity_blocks=3).genesis_state())
+    builder = Builder(genesis_state(make_spec(coinbase_maturity_blocks=3)))
     builder.extend()
     for height in (2, 3):
         with pytest.raises(Invalid, match="bad-tx-balance"):
@@ -104,14 +105,14 @@ def test_a_reward_can_be_spent_from_the_block_at_which_it_matures() -> None:
 
 @pytest.mark.parametrize("maturity", [0, 1])
 def test_a_maturity_below_two_can_be_spent_in_the_next_block(maturity: int) -> None:
-    builder = Builder(make_spec(coinbase_maturity_blocks=maturity).genesis_state())
+    builder = Builder(genesis_state(make_spec(coinbase_maturity_blocks=maturity)))
     builder.extend()
     builder.extend(transactions=[transfer(MINER, CAROL, amount=5_000, fee=0)])
     assert balance(builder.state, 4) == 5_000
 
 
 def test_fees_go_to_the_miner_and_a_recipient_can_spend_in_the_same_block() -> None:
-    builder = Builder(make_spec(coinbase_maturity_blocks=1).genesis_state())
+    builder = Builder(genesis_state(make_spec(coinbase_maturity_blocks=1)))
     chain_of_three = [transfer(ALICE, CAROL, amount=500, fee=7), transfer(CAROL, BOB, amount=490, fee=10)]
     builder.extend(transactions=chain_of_three)
     assert [balance(builder.state, number) for number in (1, 2, 3, 4)] == [5_017, COINS - 507, COINS + 490, 0]
@@ -120,13 +121,13 @@ def test_fees_go_to_the_miner_and_a_recipient_can_spend_in_the_same_block() -> N
 
 def test_paying_oneself_costs_the_fee_alone() -> None:
     ledger, fees = apply_transactions(
-        make_spec().genesis_state().ledger, [transfer(ALICE, ALICE, amount=COINS - 3, fee=3)], CHAIN_ID, Height(1)
+        genesis_state(make_spec()).ledger, [transfer(ALICE, ALICE, amount=COINS - 3, fee=3)], CHAIN_ID, Height(1)
     )
     assert (ledger.account(public_key(ALICE)), fees) == (Account(Amount(COINS - 3), 1), 3)
 
 
 def test_the_same_transactions_applied_twice_from_one_ledger_give_the_same() -> None:
-    ledger = make_spec().genesis_state().ledger
+    ledger = genesis_state(make_spec()).ledger
     made = [transfer(), transfer(nonce=1), transfer(BOB, ALICE)]
     assert apply_transactions(ledger, made, CHAIN_ID, Height(1)) == apply_transactions(
         ledger, made, CHAIN_ID, Height(1)

@@ -21,6 +21,7 @@ from bnnchain.consensus import lottery
 from bnnchain.consensus.codec import decode_block, encode_block
 from bnnchain.consensus.errors import Invalid
 from bnnchain.consensus.header import core_hash
+from bnnchain.consensus.state import genesis_state
 from bnnchain.consensus.types import BlockId, DatasetId
 from bnnchain_kernels.model import Architecture, Conv3x3, Dense
 
@@ -150,7 +151,7 @@ def test_the_bound_itself_loses() -> None:
 
 
 def test_the_ticket_is_bound_to_everything_but_itself() -> None:
-    builder = Builder(make_spec().genesis_state())
+    builder = Builder(genesis_state(make_spec()))
     header = builder.found(builder.place()).header
     core = core_hash(header)
     for field, value in (
@@ -192,7 +193,7 @@ def test_a_mined_block_is_accepted_and_a_loser_refused(tmp_path: Path) -> None:
 
 def test_a_thief_needs_a_lottery_of_his_own() -> None:
     """A gossiped model under other transactions or another miner has another core, so the found y is worth nothing."""
-    builder = Builder(make_spec(initial_target=HARD, **CLOSED).genesis_state())
+    builder = Builder(genesis_state(make_spec(initial_target=HARD, **CLOSED)))
     mined = builder.mine(builder.next(timestamp=builder.state.timestamp + 60))
     stolen = builder.seal(mined, transactions=[transfer()], nonce=mined.header.nonce, y=mined.header.y)
     with pytest.raises(Invalid, match="bad-lottery-value"):

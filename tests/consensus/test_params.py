@@ -56,6 +56,11 @@ def test_every_field_takes_eight_bytes() -> None:
         {"n_eval": 0},
         {"ticket_flips": 0},
         {"min_population": 0},
+        {"skip_s": -1},
+        {"future_limit_s": 1 << 64},
+        {"n_eval": 1.0},
+        {"n_eval": "1"},
+        {"is_idle_allowed": True},
     ],
     ids=str,
 )

@@ -9,6 +9,7 @@ from bnnchain.consensus.codec import encode_header
 from bnnchain.consensus.params import MAX_MONEY
 from bnnchain.consensus.signatures import public_key
 from bnnchain.consensus.spec import MAX_ALLOCATIONS, MAX_SPEC_BYTES, ChainSpec, decode_spec, encode_spec
+from bnnchain.consensus.state import genesis_state
 from bnnchain.consensus.types import MAX_TARGET, Account, Amount, BlockKind
 from bnnchain.wire import ZERO_HASH, tagged_hash
 from bnnchain_kernels.errors import Invalid
@@ -51,7 +52,7 @@ def test_genesis_commits_to_every_byte_of_the_spec() -> None:
 
 
 def test_the_genesis_state_holds_the_allocations() -> None:
-    state = make_spec().genesis_state()
+    state = genesis_state(make_spec())
     assert state.ledger.account(public_key(ALICE)) == Account(Amount(COINS), 0)
     assert state.supply == 2 * COINS == state.ledger.total()
     assert (state.height, state.weight, state.families, state.coinbases) == (0, 0, (), ())
@@ -63,7 +64,7 @@ def test_parameters_change_at_their_height() -> None:
 
 
 def test_a_scheduled_change_is_what_the_next_block_is_judged_by() -> None:
-    builder = Builder(make_spec((3, make_params(is_idle_allowed=0))).genesis_state())
+    builder = Builder(genesis_state(make_spec((3, make_params(is_idle_allowed=0)))))
     builder.extend(2, kind=BlockKind.IDLE)
     with pytest.raises(Invalid, match="bad-kind"):
         builder.after(builder.state, builder.idle())
@@ -87,6 +88,21 @@ KEY = bytes(31)
         {"allocations": ((KEY, 1),)},
         {"allocations": ((KEY + b"\1", MAX_MONEY), (KEY + b"\2", 1))},
         {"allocations": tuple((index.to_bytes(32, "big"), 0) for index in range(MAX_ALLOCATIONS + 1))},
+        {"allocations": ((KEY + b"\1", -1), (KEY + b"\2", 1))},
+        {"schedule": ((0, HARDER), (1 << 64, HARDER))},
+        {"schedule": ((0, HARDER), (5, replace(HARDER, is_lottery_open=0)))},
+        {"schedule": ((0, HARDER), (5, replace(HARDER, block_interval_s=61)))},
+        {"genesis_time": -1},
+        {"genesis_time": 1 << 64},
+        {"genesis_time": 1.5},
+        {"chain_id": -1},
+        {"chain_id": 1 << 32},
+        {"chain_id": "7"},
+        {"name": ""},
+        {"name": "a" * 65},
+        {"name": "\x1b[2J"},
+        {"name": "\ud800"},
+        {"name": 5},
         {"initial_target": 0},
         {"initial_target": MAX_TARGET + 1},
         {"model": random_model(Architecture(6, 6, 2, (Dense(4),)), 0)},

@@ -41,7 +41,7 @@ def test_a_late_validator_catches_up_and_a_transfer_arrives(miner_home: Path, tm
             own = validator.wait_ready()
             validator.wait_height(5)
             sent = bnnchain_json("tx", "send", recipient, "1234", "--home", str(miner_home), "--node", own)
-            status = bnnchain_json("tx", "status", sent["id"], "--home", str(miner_home), "--node", address)
+            status = bnnchain_json("tx", "status", sent["id"], "--node", address)
             assert status["state"] == "waiting"
             assert validator.stop() == 0
         assert miner.stop() == 0

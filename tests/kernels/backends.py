@@ -16,18 +16,24 @@ if TYPE_CHECKING:
     from bnnchain_kernels.evaluator import EvaluatorFactory
 
 
-def c_kernels() -> dict[str, EvaluatorFactory]:
-    """Return the C kernel's factories by instruction set."""
-    from bnnchain_kernels.native import ISA_VARIABLE, NativeEvaluator, choose_isa, instruction_sets, load_library
+def c_isas() -> list[str]:
+    """Return the C kernel's instruction sets to test, none where it is not built."""
+    from bnnchain_kernels.native import ISA_VARIABLE, choose_isa, instruction_sets, load_library
 
     try:
         load_library()
     except Unavailable:
         if os.environ.get(ISA_VARIABLE):
             raise
-        return {}
-    names = [choose_isa()] if os.environ.get(ISA_VARIABLE) else instruction_sets()
-    return {f"c {name}": partial(NativeEvaluator, isa=name) for name in names}
+        return []
+    return [choose_isa()] if os.environ.get(ISA_VARIABLE) else list(instruction_sets())
+
+
+def c_kernels() -> dict[str, EvaluatorFactory]:
+    """Return the C kernel's factories by instruction set."""
+    from bnnchain_kernels.native import NativeEvaluator
+
+    return {f"c {name}": partial(NativeEvaluator, isa=name) for name in C_ISAS}
 
 
 def numba_kernel() -> dict[str, EvaluatorFactory]:
@@ -38,4 +44,5 @@ def numba_kernel() -> dict[str, EvaluatorFactory]:
         return {}
 
 
+C_ISAS = c_isas()
 BACKENDS: dict[str, EvaluatorFactory] = c_kernels() | numba_kernel()

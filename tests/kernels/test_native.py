@@ -91,6 +91,8 @@ SANITIZED = """
 import sys
 import numpy as np
 from bnnchain_kernels import native
+from bnnchain_kernels.mutants import RaceRules, pack_mutants
+from bnnchain_kernels.native_mutants import NativeMutants
 from random_networks import random_architecture, random_model, random_samples
 from bnnchain_kernels.reference import ReferenceEvaluator
 
@@ -106,6 +108,10 @@ for seed in range(30):
         evaluator = native.NativeEvaluator(samples, threads=1, isa=isa)
         evaluator.correct(model, 0, images)
         assert (evaluator.logits(model, 0, images) == expected).all(), (seed, isa)
+        mutants = pack_mutants([(rng.integers(0, architecture.weight_count, 3), []) for _ in range(4)])
+        racer = NativeMutants(evaluator, model, images)
+        racer.race(mutants, np.zeros(4, np.int64), RaceRules(0))
+        racer.logits(mutants)
 print("clean")
 """
 
@@ -113,7 +119,7 @@ print("clean")
 TOO_SMALL = """
 import numpy as np
 from bnnchain_kernels import slicing
-native.NativeEvaluator._workspace = lambda self, prepared: slicing.aligned_words(4096)
+native.NativeEvaluator.workspace = lambda self, prepared: slicing.aligned_words(4096)
 """
 
 
@@ -121,7 +127,7 @@ native.NativeEvaluator._workspace = lambda self, prepared: slicing.aligned_words
 def sanitized(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the library built with the address and undefined-behaviour sanitizers; any finding aborts the process."""
     library = tmp_path_factory.mktemp("sanitized") / "libbnn_kernel.so"
-    flags = ["-std=c11", "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fPIC", "-shared"]
+    flags = ["-std=c11", "-O0", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fPIC", "-shared"]
     sources = [str(source) for source in sorted(SOURCES.glob("*.c"))]
     subprocess.run(["gcc", *flags, "-o", str(library), *sources], check=True, timeout=240)
     return library

@@ -22,7 +22,9 @@ from bnnchain_kernels.model import Architecture, Conv3x3, Dense, build_model
 from bnnchain_kernels.reference import ReferenceEvaluator
 
 ARCHITECTURES = 240
+MORE_ARCHITECTURES = 1000
 ARCHITECTURES_PER_TEST = 20
+FIRST_GROUPS = ARCHITECTURES // ARCHITECTURES_PER_TEST
 
 
 @pytest.fixture(params=sorted(BACKENDS))
@@ -43,7 +45,7 @@ def test_some_backend_is_compared() -> None:
     assert BACKENDS
 
 
-@pytest.mark.parametrize("group", range(ARCHITECTURES // ARCHITECTURES_PER_TEST))
+@pytest.mark.parametrize("group", range(FIRST_GROUPS))
 def test_random_architectures(factory: EvaluatorFactory, group: int) -> None:
     for seed in range(group * ARCHITECTURES_PER_TEST, (group + 1) * ARCHITECTURES_PER_TEST):
         rng = np.random.default_rng(seed)
@@ -54,6 +56,25 @@ def test_random_architectures(factory: EvaluatorFactory, group: int) -> None:
             assert_equal(factory, samples, model)
         except AssertionError as error:
             pytest.fail(f"seed {seed}, {architecture}: {error}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("group", range(FIRST_GROUPS, MORE_ARCHITECTURES // ARCHITECTURES_PER_TEST))
+def test_more_random_architectures(group: int) -> None:
+    """Up to a thousand for every backend and instruction set; the reference, the slow one, answers each once."""
+    for seed in range(group * ARCHITECTURES_PER_TEST, (group + 1) * ARCHITECTURES_PER_TEST):
+        rng = np.random.default_rng(seed)
+        architecture = random_architecture(rng)
+        model = random_model(rng, architecture)
+        images = int(rng.choice(TAIL_IMAGES))
+        samples = random_samples(rng, architecture, images, model)
+        reference = ReferenceEvaluator(samples)
+        counts, logits = reference.correct(model, 0, images), reference.logits(model, 0, images)
+        for name, factory in BACKENDS.items():
+            evaluator = factory(samples)
+            context = f"seed {seed}, {name}, {architecture}"
+            np.testing.assert_array_equal(evaluator.correct(model, 0, images), counts, context)
+            np.testing.assert_array_equal(evaluator.logits(model, 0, images), logits, context)
 
 
 def test_every_tail(factory: EvaluatorFactory) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +53,7 @@ def assert_meets(request: EvolveRequest, samples: Samples, result: EvolveResult)
     np.testing.assert_array_equal(result.child.biases, request.parent.biases)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
     gain=st.integers(1, 120),
@@ -60,17 +61,26 @@ def assert_meets(request: EvolveRequest, samples: Samples, result: EvolveResult)
     spare_flips=st.none() | st.integers(0, 10),
     novel_share=st.none() | st.floats(0.3, 1),
     threads=st.sampled_from([1, 1, 2]),
+    is_guided=st.booleans(),
 )
 def test_a_child_meets_every_requirement_or_there_is_none(
-    seed: int, gain: int, min_flips: int, spare_flips: int | None, novel_share: float | None, threads: int
+    seed: int,
+    gain: int,
+    min_flips: int,
+    spare_flips: int | None,
+    novel_share: float | None,
+    threads: int,
+    is_guided: bool,
 ) -> None:
     novel = None if novel_share is None else np.random.default_rng(seed).random(SHAPE.weight_count) < novel_share
     max_flips = None if spare_flips is None else max(1, min_flips + spare_flips)
     request, samples = toy_request(
-        seed, gain=gain, min_flips=min_flips, max_flips=max_flips, novel=novel, max_candidates=400
+        seed, gain=gain, min_flips=min_flips, max_flips=max_flips, novel=novel, max_candidates=200
     )
     if novel is not None and np.count_nonzero(novel) < min_flips:
         return
+    if is_guided:
+        request = replace(request, samples=samples)
     result = evolve(request, ReferenceEvaluator(samples), threads=threads)
     if result is not None:
         assert_meets(request, samples, result)
@@ -255,10 +265,35 @@ def test_thread_counts_out_of_range_are_refused(threads: int) -> None:
     assert refusal.value.code == "bad-search"
 
 
+def test_samples_that_are_not_the_pool_are_refused() -> None:
+    request, samples = toy_request(0)
+    for wrong, code in ((samples.take(np.arange(9)), "bad-search"), (load_digits().pool, "bad-architecture")):
+        with pytest.raises(Invalid) as refusal:
+            evolve(replace(request, samples=wrong), ReferenceEvaluator(samples))
+        assert refusal.value.code == code
+
+
+def test_guidance_needs_fewer_candidates() -> None:
+    pool = load_digits().pool
+    evaluator = select("auto")(pool)
+    founded = StraightThroughFounder().found(
+        architecture("cnn-digits"), pool, evaluator, seed=2, max_epochs=20, target_correct=1050
+    )
+    candidates = {True: 0, False: 0}
+    for seed in range(4):
+        for is_guided in (True, False):
+            request = EvolveRequest(founded.model, len(pool), 40, 22, seed, samples=pool if is_guided else None)
+            result = evolve(request, evaluator)
+            assert result is not None
+            assert_meets(request, pool, result)
+            candidates[is_guided] += result.candidates
+    assert 1.5 * candidates[True] < candidates[False]
+
+
 def test_a_population_of_another_shape_is_refused() -> None:
     pool = load_digits().pool
     founder = StraightThroughFounder().found(
-        architecture("cnn-digits"), pool, select("numba")(pool), seed=1, max_epochs=1
+        architecture("cnn-digits"), pool, select("auto")(pool), seed=1, max_epochs=1
     )
     request, samples = toy_request(0, population=(founder.model,))
     with pytest.raises(Invalid) as refusal:
@@ -268,7 +303,7 @@ def test_a_population_of_another_shape_is_refused() -> None:
 
 def test_digits_evolve_ten_generations_in_a_row() -> None:
     pool = load_digits().pool
-    evaluator = select("numba")(pool)
+    evaluator = select("auto")(pool)
     target = round(0.85 * len(pool))
     founded = StraightThroughFounder().found(
         architecture("cnn-digits"), pool, evaluator, seed=1, max_epochs=20, target_correct=target
@@ -278,7 +313,9 @@ def test_digits_evolve_ten_generations_in_a_row() -> None:
     had_zero, had_one = ~ones, ones.copy()
     for generation in range(10):
         novel = ~(had_zero & had_one)
-        request = EvolveRequest(parent, len(pool), 1, 22, seed=generation, novel=novel, max_candidates=30_000)
+        request = EvolveRequest(
+            parent, len(pool), 1, 22, seed=generation, samples=pool, novel=novel, max_candidates=30_000
+        )
         result = evolve(request, evaluator)
         assert result is not None, generation
         assert_meets(request, pool, result)
@@ -292,11 +329,11 @@ def test_digits_evolve_ten_generations_in_a_row() -> None:
 @pytest.mark.skipif(not MNIST.is_dir(), reason="MNIST is not here")
 def test_mnist_gains_one_percent_of_the_pool() -> None:
     pool = load_mnist(MNIST).pool
-    evaluator = select("numba")(pool)
+    evaluator = select("auto")(pool)
     founded = StraightThroughFounder().found(
         architecture("cnn-4k"), pool, evaluator, seed=1, max_epochs=8, target_correct=48_000
     )
-    request = EvolveRequest(founded.model, len(pool), 600, 22, seed=1, max_candidates=20_000)
+    request = EvolveRequest(founded.model, len(pool), 600, 22, seed=1, samples=pool, max_candidates=20_000)
     result = evolve(request, evaluator, threads=2)
     assert result is not None
     assert_meets(request, pool, result)

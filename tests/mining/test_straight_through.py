@@ -172,7 +172,7 @@ def test_signs_unpack_the_images() -> None:
 
 def test_digits_are_learned_in_seconds() -> None:
     pool = load_digits().pool
-    evaluator = select("numba")(pool)
+    evaluator = select("auto")(pool)
     founded = StraightThroughFounder().found(architecture("cnn-digits"), pool, evaluator, seed=3, max_epochs=12)
     assert founded.correct == count_correct(ReferenceEvaluator(pool), founded.model, len(pool))
     assert founded.correct >= 0.85 * founded.pool_size
@@ -195,7 +195,7 @@ def test_same_seed_same_model_and_other_seed_another() -> None:
 
 def test_training_stops_at_its_target_and_keeps_the_best() -> None:
     pool = load_digits().pool
-    evaluator = select("numba")(pool)
+    evaluator = select("auto")(pool)
     reports: list[FoundProgress] = []
     founded = StraightThroughFounder().found(
         SMALL, pool, evaluator, seed=1, target_correct=700, max_epochs=50, on_progress=reports.append
@@ -250,7 +250,7 @@ def test_requests_without_sense_are_refused(code: str, changes: dict[str, object
 @pytest.mark.skipif(not MNIST.is_dir(), reason="MNIST is not here")
 def test_mnist_is_learned() -> None:
     dataset = load_mnist(MNIST)
-    evaluator = select("numba")(dataset.pool)
+    evaluator = select("auto")(dataset.pool)
     founded = StraightThroughFounder().found(architecture("cnn-4k"), dataset.pool, evaluator, seed=1, max_epochs=8)
-    heldout = count_correct(select("numba")(dataset.heldout), founded.model, len(dataset.heldout))
+    heldout = count_correct(select("auto")(dataset.heldout), founded.model, len(dataset.heldout))
     assert heldout >= 0.88 * len(dataset.heldout)

@@ -13,6 +13,7 @@ from bnnchain.consensus.codec import decode_block
 from bnnchain.consensus.errors import Fault, Invalid, Unavailable
 from bnnchain.consensus.fork_choice import is_better
 from bnnchain.consensus.header import block_id as header_id
+from bnnchain.consensus.state import genesis_state
 from bnnchain.consensus.types import BlockId, DatasetId, Height
 from bnnchain.datasets.dataset import dataset_from_payloads
 
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from bnnchain.chain.store import Store
-    from bnnchain.consensus.types import Block, ChainState
+    from bnnchain.consensus.state import ChainState
+    from bnnchain.consensus.types import Block
     from bnnchain_kernels.evaluator import EvaluatorFactory
 
 STATES_KEPT = 288
@@ -57,7 +59,7 @@ class Chain:
         self.now = now
         self._lock = threading.RLock()
         self._states: OrderedDict[BlockId, ChainState] = OrderedDict()
-        self._genesis = self.spec.genesis_state()
+        self._genesis = genesis_state(self.spec)
         self._load_dataset(DatasetId(self.spec.dataset.dataset_id))
         self._head = self._replay_to(store.head())
 
@@ -115,7 +117,7 @@ class Chain:
 
     def missing_datasets(self) -> list[DatasetId]:
         """Return the ids of the chain's data sets whose pools are not here yet."""
-        return [dataset_id for dataset_id in self._head.datasets if self.store.dataset(dataset_id) is None]
+        return [dataset_id for dataset_id in self._head.datasets if not self.store.has_dataset(dataset_id)]
 
     def locator(self) -> list[BlockId]:
         """Return ids of the active chain, head first, steps doubling, genesis last: a peer finds the fork by them."""

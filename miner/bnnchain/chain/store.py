@@ -149,6 +149,10 @@ class Store:
         with self._transaction() as database:
             database.execute("INSERT OR REPLACE INTO datasets VALUES (?, ?)", (dataset_id, payload))
 
+    def has_dataset(self, dataset_id: DatasetId) -> bool:
+        """Answer whether a data set's pool payload is stored."""
+        return self._one("SELECT 1 FROM datasets WHERE id = ?", dataset_id) is not None
+
     def dataset(self, dataset_id: DatasetId) -> bytes | None:
         """Return a data set's pool payload, or None."""
         row = self._one("SELECT payload FROM datasets WHERE id = ?", dataset_id)

@@ -19,7 +19,8 @@ from bnnchain_kernels.evaluator import count_correct, predict
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
-    from bnnchain.consensus.types import Block, BlockId, ChainState, DatasetId, ModelRecord
+    from bnnchain.consensus.state import ChainState, ModelRecord
+    from bnnchain.consensus.types import Block, BlockId, DatasetId
     from bnnchain_kernels.evaluator import Evaluator, EvaluatorFactory, Samples
     from bnnchain_kernels.model import Model, UInt8Array
 

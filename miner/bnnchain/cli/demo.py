@@ -8,7 +8,7 @@ import tempfile
 import time
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, final
 
 import click
 
@@ -16,7 +16,7 @@ from bnnchain.cli.demo_follower import Follower
 from bnnchain.cli.demo_table import DemoTable, summarise
 from bnnchain.cli.init import create_chain
 from bnnchain.cli.options import backend_option, data_option, json_option, write_json
-from bnnchain.cli.run import READY
+from bnnchain.cli.run import PROGRESS, READY
 from bnnchain.consensus.errors import Fault
 from bnnchain.consensus.params import DEFAULT_PRESET, PRESETS
 from bnnchain.datasets.registry import load
@@ -26,7 +26,7 @@ from bnnchain_kernels.select import select
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
 
 START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 10.0
@@ -86,22 +86,25 @@ class Stage:
         follower = Follower(self._spec, self._data.heldout, select(self._backend), generations)
         async with AsyncExitStack() as stack:
             table = stack.enter_context(DemoTable(follower, to_stderr=to_stderr))
-            miner, address = await self._start(stack, "miner", ["mine", "--home", str(self._miner_home.path), *mining])
+            arguments = ["mine", "--home", str(self._miner_home.path), *mining]
+            miner, address = await self._start(stack, "miner", arguments, table.tell)
             follower.start(time.monotonic())
             tasks = stack.enter_context(_Tasks())
             mining_node = await stack.enter_async_context(NodeClient(address))
             tasks.add(follower.follow_miner(mining_node, table.refresh))
             tasks.add(self._watch(miner, "miner"))
             arguments = ["node", "--home", str(self._validator_home.path), "--peer", address]
-            validator, peer_address = await self._start(stack, "validator", arguments)
+            validator, peer_address = await self._start(stack, "validator", arguments, table.tell)
             peer = await stack.enter_async_context(NodeClient(peer_address))
             tasks.add(follower.follow_validator(peer, table.refresh))
             tasks.add(self._watch(validator, "validator"))
             await tasks.first(follower.finished)
         return follower
 
-    async def _start(self, stack: AsyncExitStack, name: str, arguments: list[str]) -> tuple[Process, str]:
-        """Start a node process and return it with the address it listens on."""
+    async def _start(
+        self, stack: AsyncExitStack, name: str, arguments: list[str], tell: Callable[[str], None]
+    ) -> tuple[Process, str]:
+        """Start a node process; return it with the address it listens on.  Its progress goes on to ``tell``."""
         errors = stack.enter_context((self._directory / f"{name}.log").open("wb"))
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -116,7 +119,7 @@ class Stage:
             while line := await asyncio.wait_for(process.stdout.readline(), START_TIMEOUT_S):
                 text = line.decode(errors="replace").strip()
                 if text.startswith(READY):
-                    stack.push_async_callback(_drain_until_end, asyncio.create_task(_drain(process.stdout)))
+                    stack.push_async_callback(_cancel, asyncio.create_task(_listen(process.stdout, tell)))
                     return process, text.removeprefix(READY).split()[0]
         raise Fault(f"the {name} did not start: {self._last_words(name)}")
 
@@ -129,6 +132,7 @@ class Stage:
         return lines[-1] if lines else "it said nothing"
 
 
+@final
 class _Tasks:
     """Tasks beside the one that ends the demo: the first that fails ends it with its error."""
 
@@ -160,13 +164,15 @@ async def _wait(event: asyncio.Event) -> None:
     await event.wait()
 
 
-async def _drain(output: asyncio.StreamReader) -> None:
-    # A full pipe would stop the node.
-    while await output.read(65_536):
-        pass
+async def _listen(output: asyncio.StreamReader, tell: Callable[[str], None]) -> None:
+    # Read to the end in any case: a full pipe would stop the node.
+    while line := await output.readline():
+        text = line.decode(errors="replace").strip()
+        if text.startswith(PROGRESS):
+            tell(text.removeprefix(PROGRESS))
 
 
-async def _drain_until_end(task: asyncio.Task[None]) -> None:
+async def _cancel(task: asyncio.Task[None]) -> None:
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task

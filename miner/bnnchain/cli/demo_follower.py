@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from bnnchain.chain.validator import Validator
 from bnnchain.consensus.codec import decode_block
 from bnnchain.consensus.header import block_id
 from bnnchain.consensus.params import BP
+from bnnchain.consensus.state import genesis_state
 from bnnchain.consensus.types import BlockId, BlockKind
 from bnnchain.net.messages import NewHead
 from bnnchain_kernels.evaluator import count_correct
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bnnchain.consensus.spec import ChainSpec
-    from bnnchain.consensus.types import ChainState
+    from bnnchain.consensus.state import ChainState
     from bnnchain.net.client import NodeClient
     from bnnchain_kernels.evaluator import EvaluatorFactory, Samples
 
@@ -78,7 +80,7 @@ class Follower:
         self._heldout = heldout
         self._evaluator = factory(heldout)
         self._replayer = Validator(factory)
-        self._states: dict[BlockId, ChainState] = {spec.genesis_id: spec.genesis_state()}
+        self._states: dict[BlockId, ChainState] = {spec.genesis_id: genesis_state(spec)}
         self._peer_head: BlockId = spec.genesis_id
         self._started = self._last = 0.0
 
@@ -92,19 +94,21 @@ class Follower:
 
     async def follow_miner(self, node: NodeClient, refresh: Callable[[], None]) -> None:
         """Add a row for each block of the miner's chain."""
-        async for event in node.watch():
-            if isinstance(event, NewHead):
-                await self._fetch(node, event.block_id)
-                self._mark()
-                refresh()
+        async with aclosing(node.watch()) as events:
+            async for event in events:
+                if isinstance(event, NewHead):
+                    await self._fetch(node, event.block_id)
+                    self._mark()
+                    refresh()
 
     async def follow_validator(self, node: NodeClient, refresh: Callable[[], None]) -> None:
         """Mark the rows that the validator has judged and made its own."""
-        async for event in node.watch():
-            if isinstance(event, NewHead):
-                self._peer_head = event.block_id
-                self._mark()
-                refresh()
+        async with aclosing(node.watch()) as events:
+            async for event in events:
+                if isinstance(event, NewHead):
+                    self._peer_head = event.block_id
+                    self._mark()
+                    refresh()
 
     def report(self, preset: str) -> dict[str, object]:
         """Return everything as `--json` writes it."""
@@ -130,6 +134,8 @@ class Follower:
         before = self._states[header.previous_hash]
         state = self._replayer.replay(before, raw)
         self._states[state.head] = state
+        if self.rows and self.rows[-1].generation >= self._generations:
+            return  # the miner goes on until it is stopped; the demo has what it wants
         now = time.monotonic()
         changed, total, heldout = 0, 0, 0
         if header.kind != BlockKind.IDLE:

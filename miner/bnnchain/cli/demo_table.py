@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from bnnchain.cli.demo_follower import Follower, Row
 
-COLUMNS = ("height", "kind", "family", "gen", "parent %", "model %", "held %", "flips", "sec", "bytes", "peer")
+COLUMNS = ("#", "kind", "fam", "gen", "parent %", "model %", "held out %", "flips", "sec", "bytes", "peer")
 
 
 class DemoTable:
@@ -25,7 +25,9 @@ class DemoTable:
 
     def __init__(self, follower: Follower, *, to_stderr: bool) -> None:
         self._follower = follower
-        self._live = Live(console=Console(stderr=to_stderr), auto_refresh=False, get_renderable=self._render)
+        self._activity = ""
+        self._console = Console(stderr=to_stderr)
+        self._live = Live(console=self._console, auto_refresh=False, get_renderable=self._render)
 
     def __enter__(self) -> Self:
         self._live.__enter__()
@@ -35,15 +37,31 @@ class DemoTable:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._live.__exit__(kind, error, trace)
+        if not self._console.is_terminal:
+            self._console.print()
 
     def refresh(self) -> None:
         """Show what the follower has now."""
+        self._activity = ""
+        self._live.refresh()
+
+    def tell(self, activity: str) -> None:
+        """Show what the miner is at, below the table, until the next block."""
+        self._activity = activity
         self._live.refresh()
 
     def _render(self) -> Table:
         spec = self._follower.spec
         title = f"chain {spec.name}: {spec.dataset.name}, {spec.dataset.pool_size} images count"
-        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+        table = Table(
+            title=title,
+            title_justify="left",
+            caption=self._activity,
+            caption_justify="left",
+            box=box.SIMPLE_HEAD,
+            pad_edge=False,
+            padding=(0, 1, 0, 0),
+        )
         for column in COLUMNS:
             table.add_column(column, justify="left" if column in {"kind", "peer"} else "right", no_wrap=True)
         for row in self._follower.rows:

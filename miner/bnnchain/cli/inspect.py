@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 import click
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -28,7 +29,7 @@ from bnnchain_kernels.select import select
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bnnchain.consensus.types import ChainState, FamilyState
+    from bnnchain.consensus.state import ChainState, FamilyState
 
 SHORT_ID = 16
 MAX_HEIGHT = (1 << 63) - 1
@@ -67,12 +68,13 @@ def show_chain(home: Home, last: int, json_file: str | None) -> None:
     state = Chain(store, ReferenceEvaluator).head
     blocks = [describe_block(raw) for raw in iterate_blocks(store, max(1, state.height - last + 1))]
     store.close()
-    table = Table(title=f"{store.spec.name}: height {state.height}, head {state.head.hex()[:SHORT_ID]}")
-    for column in ("height", "id", "kind", "family", "generation", "correct", "parent", "of", "txs", "bytes"):
-        table.add_column(column, justify="right" if column not in {"id", "kind"} else "left")
+    title = f"{store.spec.name}: height {state.height}, head {state.head.hex()}"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for column in ("#", "id", "kind", "fam", "gen", "correct", "parent", "of", "txs", "bytes"):
+        table.add_column(column, justify="right" if column not in {"id", "kind"} else "left", no_wrap=True)
     for block in blocks:
         row = ("height", "id", "kind", "family", "generation", "correct_new", "correct_parent", "eval_total")
-        texts = [str(block[field]) for field in row]
+        texts = ["" if block[field] is None else str(block[field]) for field in row]
         texts[1] = texts[1][:SHORT_ID]
         table.add_row(*texts, str(block["transaction_count"]), str(block["bytes"]))
     Console(stderr=json_file == "-").print(table)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import signal
+import time
 from typing import TYPE_CHECKING
 
 import click
@@ -18,7 +19,7 @@ from bnnchain.mining.miner import MiningOptions
 from bnnchain.node import Node, NodeOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from bnnchain.home import Home
     from bnnchain.net.messages import NewHead
@@ -27,6 +28,10 @@ SEED_BITS = 32
 DEFAULT_DATASET = "digits"
 READY = "listening on "
 """What a node prints before its address once it serves; `demo` reads it."""
+
+PROGRESS = ".. "
+"""What a line of progress begins with."""
+PROGRESS_INTERVAL_S = 1.0
 
 listen_option = click.option("--listen", default=DEFAULT_LISTEN, show_default=True, help="Address to serve on.")
 peer_option = click.option("--peer", "peers", multiple=True, help="Address of a peer to keep connected to; repeatable.")
@@ -99,19 +104,36 @@ def run_node(home: Home, options: NodeOptions) -> None:
         stop = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        await Node(home, options).run(stop, on_ready=_print_ready(home, options), on_head=_print_head)
+        await Node(home, options, Printer(home, options)).run(stop)
 
     asyncio.run(main())
 
 
-def _print_ready(home: Home, options: NodeOptions) -> Callable[[str], None]:
-    role = "validator-only" if options.mining is None else "mining"
-    return lambda address: click.echo(f"{READY}{address} ({role}, chain {home.spec().name}, home {home.path})")
+class Printer:
+    """Prints what a node does, a line each; progress once a second at most."""
 
+    def __init__(self, home: Home, options: NodeOptions) -> None:
+        role = "validator-only" if options.mining is None else "mining"
+        self._description = f"{role}, chain {home.spec().name}, home {home.path}"
+        self._last_progress = 0.0
 
-def _print_head(head: NewHead) -> None:
-    header = head.header
-    model = f"family {header.family_id} generation {header.generation} {header.correct_new}/{header.eval_total}"
-    text = f"height {header.height} {header.kind.name} {model if header.eval_total else ''}".rstrip()
-    reorg = f", reorg of {head.reorg_depth}" if head.reorg_depth else ""
-    click.echo(f"{text} ({head.size_bytes} B, judged in {head.verdict_us / 1000:.1f} ms{reorg})")
+    def ready(self, address: str) -> None:
+        """Print where the node serves."""
+        click.echo(f"{READY}{address} ({self._description})")
+
+    def head(self, head: NewHead) -> None:
+        """Print a new head."""
+        header = head.header
+        model = f" family {header.family_id} generation {header.generation} {header.correct_new}/{header.eval_total}"
+        reorg = f", reorg of {head.reorg_depth}" if head.reorg_depth else ""
+        click.echo(
+            f"height {header.height} {header.kind.name}{model if header.eval_total else ''}"
+            f" ({head.size_bytes} B, judged in {head.verdict_us / 1000:.1f} ms{reorg})"
+        )
+
+    def progress(self, text: str) -> None:
+        """Print what the miner is at, marked so that `demo` can tell it from blocks."""
+        now = time.monotonic()
+        if now - self._last_progress >= PROGRESS_INTERVAL_S:
+            self._last_progress = now
+            click.echo(f"{PROGRESS}{text}")

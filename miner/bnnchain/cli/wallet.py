@@ -20,7 +20,8 @@ from bnnchain.net.client import NodeClient
 from bnnchain_kernels.reference import ReferenceEvaluator
 
 if TYPE_CHECKING:
-    from bnnchain.consensus.types import Block, ChainState
+    from bnnchain.consensus.state import ChainState
+    from bnnchain.consensus.types import Block
     from bnnchain.net.messages import TransactionStatus
 
 EXPIRY_BLOCKS = 100

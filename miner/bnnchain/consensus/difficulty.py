@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from bnnchain.consensus.params import MEDIAN_TIME_BLOCKS, Params
-from bnnchain.consensus.types import MAX_TARGET, ChainState
+from bnnchain.consensus.types import MAX_TARGET
+
+if TYPE_CHECKING:
+    from bnnchain.consensus.state import ChainState
 
 HALFLIFE_INTERVALS = 10
 """The half-life of the target is this many block intervals."""
@@ -17,7 +22,8 @@ def next_target(state: ChainState, params: Params) -> int:
     spec = state.spec
     return asert(
         spec.initial_target,
-        state.timestamp - spec.genesis_time,
+        # The anchor's parent, which genesis has not, would be one interval older: so the first target is the spec's.
+        state.timestamp - spec.genesis_time + params.block_interval_s,
         state.height,
         params.block_interval_s,
         HALFLIFE_INTERVALS * params.block_interval_s,
@@ -27,7 +33,8 @@ def next_target(state: ChainState, params: Params) -> int:
 def asert(anchor_target: int, time_delta_s: int, height_delta: int, interval_s: int, halflife_s: int) -> int:
     """Return the target by aserti3-2d, exact in integers, within 1..2**256-1.
 
-    time_delta_s and height_delta count from the anchor block; the cubic approximates 2**x (Bitcoin Cash, 2020).
+    time_delta_s counts from the anchor's parent, height_delta from the anchor.  The cubic approximates 2**x (Bitcoin
+    Cash, 2020); the exponent floors.
     """
     exponent = ((time_delta_s - interval_s * (height_delta + 1)) << _RADIX_BITS) // halflife_s
     shifts, fraction = exponent >> _RADIX_BITS, exponent & ((1 << _RADIX_BITS) - 1)

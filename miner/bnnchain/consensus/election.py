@@ -8,10 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bnnchain.consensus.types import BlockKind, ChainState, DatasetId, FamilyState
+from bnnchain.consensus.types import BlockKind, DatasetId
 
 if TYPE_CHECKING:
     from bnnchain.consensus.params import Params
+    from bnnchain.consensus.state import ChainState, FamilyState
 
 FIRST_ROUND = 1
 

@@ -20,6 +20,7 @@ CODES: dict[str, str] = {
     # header
     "bad-version": "header version is not 1",
     "bad-chain-id": "the block or transaction is of another chain",
+    "bad-parent": "previous_hash is not the block that this one is judged to follow",
     "bad-height": "height is not the parent's plus one",
     "time-too-old": "timestamp is not above the median of the last 11",
     "time-too-new": "timestamp is too far ahead of this node's clock; it may become valid later",

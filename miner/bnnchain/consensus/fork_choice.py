@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bnnchain.consensus.types import ChainState
+    from bnnchain.consensus.state import ChainState
 
 
 def is_better(candidate: ChainState, current: ChainState) -> bool:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bnnchain.bnn.encoding import FlipPositions
-    from bnnchain.consensus.types import FamilyState
+    from bnnchain.consensus.state import FamilyState
     from bnnchain_kernels.model import Architecture, UInt8Array
 
 

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bnnchain.bnn.encoding import flat_weights
-from bnnchain.consensus.types import DatasetId, FamilyState, ModelRecord, Novelty
+from bnnchain.consensus.state import FamilyState, ModelRecord, Novelty
 
 if TYPE_CHECKING:
     from bnnchain.bnn.encoding import FlipPositions
+    from bnnchain.consensus.types import DatasetId
     from bnnchain_kernels.model import BoolArray, Model, UInt8Array
 
 

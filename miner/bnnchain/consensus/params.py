@@ -12,6 +12,7 @@ from bnnchain_kernels.errors import Invalid
 
 BP = 10_000
 """Basis points in the whole."""
+MAX_U64 = (1 << 64) - 1
 MAX_MONEY = 1 << 62
 MAX_BLOCK_BYTES = 1 << 20
 """No preset may allow a larger block; checked before a byte of it is decoded."""
@@ -68,6 +69,10 @@ class Params:
     """Blocks before a miner's reward can be spent."""
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if type(value) is not int or not 0 <= value <= MAX_U64:
+                raise Invalid("bad-spec", reason=f"{field.name} is not an unsigned 64-bit integer", value=value)
         if self.max_block_bytes > MAX_BLOCK_BYTES or self.subsidy > MAX_MONEY or self.idle_subsidy > MAX_MONEY:
             raise Invalid("bad-spec", reason="a parameter is out of bounds")
         if min(self.block_interval_s, self.skip_s, self.n_eval, self.ticket_flips, self.min_population) < 1:

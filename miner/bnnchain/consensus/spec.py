@@ -5,32 +5,25 @@ Everything here is fixed before the first block; the genesis block's id commits 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from bnnchain.bnn.encoding import decode_model, encode_model, model_hash
 from bnnchain.consensus.errors import Invalid
-from bnnchain.consensus.header import block_id
-from bnnchain.consensus.ledger import Ledger
-from bnnchain.consensus.params import MAX_MONEY, Params, encode_params, params_hash, read_params
-from bnnchain.consensus.signatures import KEY_BYTES, SIGNATURE_BYTES
+from bnnchain.consensus.header import block_id, idle_header
+from bnnchain.consensus.params import MAX_MONEY, MAX_U64, Params, encode_params, params_hash, read_params
+from bnnchain.consensus.signatures import KEY_BYTES
 from bnnchain.consensus.types import (
     MAX_TARGET,
     VERSION,
-    Account,
     Amount,
     BlockId,
-    BlockKind,
-    ChainState,
-    DatasetId,
-    DatasetState,
     Header,
     Height,
     ModelHash,
     PublicKey,
-    ShapeHash,
-    Signature,
 )
 from bnnchain.datasets.manifest import Manifest, decode_manifest, encode_manifest
 from bnnchain.wire import ZERO_HASH, Reader, Writer, tagged_hash
@@ -39,9 +32,12 @@ if TYPE_CHECKING:
     from bnnchain_kernels.model import Model
 
 MAX_NAME_BYTES = 64
+MAX_CHAIN_ID = (1 << 32) - 1
 MAX_SCHEDULE = 64
 MAX_ALLOCATIONS = 4_096
 MAX_SPEC_BYTES = 1 << 21
+
+_NAME = re.compile(rf"[ -~]{{1,{MAX_NAME_BYTES}}}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +60,7 @@ class ChainSpec:
     allocations: tuple[tuple[PublicKey, Amount], ...]
 
     def __post_init__(self) -> None:
+        self._validate_ranges()
         heights = [height for height, _ in self.schedule]
         keys = [key for key, _ in self.allocations]
         if not self.schedule or heights[0] != 0 or heights != sorted(set(heights)) or len(heights) > MAX_SCHEDULE:
@@ -83,6 +80,22 @@ class ChainSpec:
         ):
             raise Invalid("bad-spec", reason="the lottery's model does not fit the data set")
 
+    def _validate_ranges(self) -> None:
+        numbers = [
+            self.genesis_time,
+            *(height for height, _ in self.schedule),
+            *(coins for _, coins in self.allocations),
+        ]
+        if any(type(number) is not int or not 0 <= number <= MAX_U64 for number in numbers):
+            raise Invalid("bad-spec", reason="a time, height or amount is not an unsigned 64-bit integer")
+        if type(self.chain_id) is not int or not 0 <= self.chain_id <= MAX_CHAIN_ID:
+            raise Invalid("bad-spec", reason="chain_id is not an unsigned 32-bit integer")
+        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
+            raise Invalid("bad-spec", reason=f"name is not 1 to {MAX_NAME_BYTES} printable ASCII characters")
+        # Ruling: ASERT counts from genesis, so what it is computed from cannot change on the way.
+        if len({(params.is_lottery_open, params.block_interval_s) for _, params in self.schedule}) > 1:
+            raise Invalid("bad-spec", reason="the lottery and the block interval are the same at all heights")
+
     def params_at(self, height: int) -> Params:
         """Return the parameters in force at ``height``."""
         return next(params for start, params in reversed(self.schedule) if start <= height)
@@ -90,8 +103,7 @@ class ChainSpec:
     @cached_property
     def genesis_header(self) -> Header:
         """The header of block 0: unsigned, it commits to the spec by its transaction root."""
-        return Header(
-            version=VERSION,
+        return idle_header(
             chain_id=self.chain_id,
             height=Height(0),
             previous_hash=BlockId(ZERO_HASH),
@@ -99,21 +111,7 @@ class ChainSpec:
             miner=PublicKey(bytes(KEY_BYTES)),
             tx_root=tagged_hash("spec", encode_spec(self)),
             params_hash=params_hash(self.params_at(0)),
-            kind=BlockKind.IDLE,
-            dataset_id=DatasetId(ZERO_HASH),
-            family_id=0,
-            generation=0,
-            model_count=0,
-            previous_model_hash=BlockId(ZERO_HASH),
-            shape_hash=ShapeHash(ZERO_HASH),
-            model_hash=ModelHash(ZERO_HASH),
-            correct_new=0,
-            correct_parent=0,
-            eval_total=0,
             target=self.initial_target,
-            nonce=0,
-            y=ZERO_HASH,
-            signature=Signature(bytes(SIGNATURE_BYTES)),
         )
 
     @cached_property
@@ -125,24 +123,6 @@ class ChainSpec:
     def model_hash(self) -> ModelHash:
         """The hash of the lottery's model."""
         return ModelHash(model_hash(self.model))
-
-    def genesis_state(self) -> ChainState:
-        """Return the state after block 0."""
-        dataset_id = DatasetId(self.dataset.dataset_id)
-        ledger = Ledger().updated({key: Account(amount, 0) for key, amount in self.allocations if amount})
-        return ChainState(
-            spec=self,
-            head=self.genesis_id,
-            height=Height(0),
-            timestamp=self.genesis_time,
-            recent_timestamps=(self.genesis_time,),
-            weight=0,
-            datasets={dataset_id: DatasetState(self.dataset, Height(0))},
-            families=(),
-            ledger=ledger,
-            coinbases=(),
-            supply=ledger.total(),
-        )
 
 
 def encode_spec(spec: ChainSpec) -> bytes:

@@ -14,7 +14,6 @@ from bnnchain.consensus.types import (
     VERSION,
     Account,
     Amount,
-    Coinbase,
     Height,
     PublicKey,
     Signature,
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     from bnnchain.consensus.ledger import Ledger
+    from bnnchain.consensus.state import Coinbase
 
 SIGNATURE_CACHE = 8_192
 """Verified (sender, id, signature) triples kept, so that a transaction seen in the mempool is not verified twice."""

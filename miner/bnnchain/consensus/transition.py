@@ -23,21 +23,9 @@ from bnnchain.consensus.errors import Invalid
 from bnnchain.consensus.header import block_id, core_hash, is_signed, transactions_root
 from bnnchain.consensus.lineage import new_family, with_child, with_founder
 from bnnchain.consensus.params import MEDIAN_TIME_BLOCKS, Params, params_hash
+from bnnchain.consensus.state import ChainState, Coinbase, FamilyState, ModelRecord
 from bnnchain.consensus.transactions import apply_transactions, pay_mature
-from bnnchain.consensus.types import (
-    VERSION,
-    Amount,
-    Block,
-    BlockId,
-    BlockKind,
-    ChainState,
-    Coinbase,
-    FamilyState,
-    Header,
-    Height,
-    ModelHash,
-    ModelRecord,
-)
+from bnnchain.consensus.types import VERSION, Amount, Block, BlockId, BlockKind, Header, Height, ModelHash
 from bnnchain.wire import ZERO_HASH
 
 if TYPE_CHECKING:
@@ -176,6 +164,8 @@ def _check_position(state: ChainState, header: Header, params: Params, now: int)
         raise Invalid("bad-version", version=header.version)
     if header.chain_id != state.spec.chain_id:
         raise Invalid("bad-chain-id", chain_id=header.chain_id, wanted=state.spec.chain_id)
+    if header.previous_hash != state.head:
+        raise Invalid("bad-parent", previous=header.previous_hash.hex(), wanted=state.head.hex())
     if header.height != state.height + 1:
         raise Invalid("bad-height", height=header.height, wanted=state.height + 1)
     if header.timestamp <= median_time_past(state):

@@ -17,8 +17,8 @@ from bnnchain.consensus.lineage import novel_flips
 from bnnchain.consensus.params import BP, Params, share_ceil
 from bnnchain.consensus.signatures import public_key
 from bnnchain.consensus.transition import elapsed
-from bnnchain.consensus.types import BlockKind, ChainState
-from bnnchain.mining.evolve import EvolveRequest, evolve
+from bnnchain.consensus.types import BlockKind
+from bnnchain.mining.evolve import EvolveProgress, EvolveRequest, evolve
 from bnnchain.mining.shapes import new_shape
 from bnnchain.mining.template import (
     Candidate,
@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from bnnchain.chain.chain import Chain
     from bnnchain.chain.mempool import Mempool
     from bnnchain.consensus.election import Place
-    from bnnchain.mining.founders import FoundedModel, Founder
+    from bnnchain.consensus.state import ChainState, FamilyState
+    from bnnchain.mining.founders import FoundedModel, Founder, FoundProgress
     from bnnchain_kernels.model import Architecture
 
 log = logging.getLogger(__name__)
@@ -68,13 +69,21 @@ class Miner:
     """Makes sealed blocks on the chain's head, one at a time; blocking, so it runs in a thread of its own."""
 
     def __init__(
-        self, chain: Chain, mempool: Mempool, key: Ed25519PrivateKey, founder: Founder, options: MiningOptions
+        self,
+        chain: Chain,
+        mempool: Mempool,
+        key: Ed25519PrivateKey,
+        founder: Founder,
+        options: MiningOptions,
+        on_progress: Callable[[str], None] = log.info,
     ) -> None:
+        """on_progress gets a line for people now and then, from the mining thread."""
         self._chain = chain
         self._mempool = mempool
         self._key = key
         self._founder = founder
         self._options = options
+        self._on_progress = on_progress
         self._attempts = 0
 
     def mine(self, should_stop: ShouldStop) -> bytes | None:
@@ -130,6 +139,7 @@ class Miner:
             seed=self._options.seed + self._attempts,
             target_correct=max(least, share_ceil(len(pool), target_bp)),
             max_epochs=MAX_FOUNDING_EPOCHS,
+            on_progress=self._tell_founding,
             should_stop=should_stop,
         )
 
@@ -149,11 +159,13 @@ class Miner:
         if family is None:
             raise Unavailable("an EVOLVE place without a family")
         validator = self._chain.validator
-        pool_size = len(validator.pool(place.dataset_id))
+        pool = validator.pool(place.dataset_id)
+        pool_size = len(pool)
         waited = elapsed(state, next_timestamp(state, self._chain.now()))
         request = EvolveRequest(
             parent=family.best.model,
             pool_size=pool_size,
+            samples=pool,
             population=tuple(founder.model for founder in family.founders),
             gain=required_gain(family, pool_size, waited, params),
             min_flips=required_flips(family.architecture, params),
@@ -161,9 +173,24 @@ class Miner:
             seed=self._options.seed + self._attempts,
         )
         result = evolve(
-            request, validator.evaluator(place.dataset_id), threads=self._options.threads, should_stop=should_stop
+            request,
+            validator.evaluator(place.dataset_id),
+            threads=self._options.threads,
+            on_progress=lambda progress: self._tell_evolving(family, request, progress),
+            should_stop=should_stop,
         )
         return None if result is None else Candidate(place, result.child, result.correct)
+
+    def _tell_founding(self, progress: FoundProgress) -> None:
+        share = 100 * progress.best_correct / progress.pool_size
+        self._on_progress(f"founding: epoch {progress.epochs:.1f}, {share:.2f} % of the pool")
+
+    def _tell_evolving(self, family: FamilyState, request: EvolveRequest, progress: EvolveProgress) -> None:
+        self._on_progress(
+            f"evolving family {family.family_id}, generation {family.generation + 1}:"
+            f" {progress.candidates} candidates, {progress.candidates_per_s:.0f}/s,"
+            f" gain {progress.gain} of {request.gain}, flips {progress.flips} of {request.min_flips}"
+        )
 
     def _seal(self, state: ChainState, candidate: Candidate, should_stop: ShouldStop) -> bytes | None:
         params = state.spec.params_at(state.height + 1)

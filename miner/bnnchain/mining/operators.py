@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from bnnchain_kernels.model import BoolArray
 
 PERCENT = 100
+MAX_FEW_FLIPS = 3
+STOP_PROBABILITY = 0.6
+"""After each flip of a few-flip step: steps of one are found to help longest, those of three while much is wrong."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,12 +65,11 @@ class FewFlips:
     """One to three random flips and sometimes a threshold step: the smallest changes, of which many help."""
 
     name = "few-flips"
-    MAX_FLIPS = 3
     STEP_PROBABILITY = 0.3
 
     def propose(self, situation: Situation, rng: np.random.Generator) -> Move:
         """Return 1 to 3 flips among the eligible weights, with a threshold step in three moves of ten."""
-        count = min(int(rng.integers(1, self.MAX_FLIPS + 1)), len(situation.eligible))
+        count = min(flip_count(rng), len(situation.eligible))
         drawn = situation.eligible[rng.integers(0, len(situation.eligible), count)] if count else situation.eligible
         steps: tuple[tuple[int, int], ...] = ()
         threshold_count = sum(len(limits) for limits in situation.base.thresholds)
@@ -84,7 +86,7 @@ class GuidedFlips:
     """
 
     name = "guided-flips"
-    PROMISING_SHARE = 0.2
+    PROMISING_SHARE = 0.3
     """Of all weights; flips are drawn evenly among these, as the order within them says little."""
     JUDGING_IMAGES = 1024
     REFRESH_PROPOSALS = 256
@@ -103,8 +105,7 @@ class GuidedFlips:
             kept = max(1, int(len(salient) * self.PROMISING_SHARE))
             self._promising = np.argpartition(-salient, kept - 1)[:kept].astype(np.int64)
         self._proposals += 1
-        count = int(rng.integers(1, FewFlips.MAX_FLIPS + 1))
-        drawn = np.unique(self._promising[rng.integers(0, len(self._promising), count)])
+        drawn = np.unique(self._promising[rng.integers(0, len(self._promising), flip_count(rng))])
         return Move(drawn[np.isin(drawn, situation.eligible)])
 
 
@@ -162,6 +163,11 @@ def apply_move(model: Model, move: Move) -> Model:
         highest = model.architecture.geometry[index].fan_in + 1
         thresholds[index][place] = min(max(int(thresholds[index][place]) + step, 0), highest)
     return Model(model.architecture, child.weights, tuple(thresholds), model.biases)
+
+
+def flip_count(rng: np.random.Generator) -> int:
+    """Return how many weights a few-flip step inverts: 1 to 3, mostly 1."""
+    return min(int(rng.geometric(STOP_PROBABILITY)), MAX_FEW_FLIPS)
 
 
 def validate_percent(name: str, percent: float) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bnnchain.consensus.params import Params
-    from bnnchain.consensus.types import ChainState
+    from bnnchain.consensus.state import ChainState
     from bnnchain.datasets.manifest import Manifest
 
 MAX_WIDENINGS = 64

@@ -10,23 +10,18 @@ from bnnchain.consensus.codec import HEADER_BYTES
 from bnnchain.consensus.difficulty import median_time_past, next_target
 from bnnchain.consensus.election import Place, election_order, open_place_count
 from bnnchain.consensus.errors import Fault
-from bnnchain.consensus.header import transactions_root
+from bnnchain.consensus.header import idle_header, transactions_root
 from bnnchain.consensus.params import Params, params_hash
 from bnnchain.consensus.transition import elapsed
 from bnnchain.consensus.types import (
-    VERSION,
     Block,
     BlockId,
     BlockKind,
-    ChainState,
-    DatasetId,
-    FamilyState,
     Header,
     Height,
     ModelHash,
     PublicKey,
     ShapeHash,
-    Signature,
     Transaction,
 )
 from bnnchain.wire import ZERO_HASH
@@ -35,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bnnchain.chain.mempool import Mempool
+    from bnnchain.consensus.state import ChainState, FamilyState
     from bnnchain_kernels.model import Model
 
 
@@ -64,31 +60,15 @@ def draft_block(
 ) -> Block:
     """Return the block of a candidate with nonce, y and signature still empty."""
     params = state.spec.params_at(state.height + 1)
-    timestamp = next_timestamp(state, now)
-    header = Header(
-        version=VERSION,
+    header = idle_header(
         chain_id=state.spec.chain_id,
         height=Height(state.height + 1),
         previous_hash=state.head,
-        timestamp=timestamp,
+        timestamp=next_timestamp(state, now),
         miner=miner,
         tx_root=transactions_root(transactions),
         params_hash=params_hash(params),
-        kind=BlockKind.IDLE,
-        dataset_id=DatasetId(ZERO_HASH),
-        family_id=0,
-        generation=0,
-        model_count=0,
-        previous_model_hash=BlockId(ZERO_HASH),
-        shape_hash=ShapeHash(ZERO_HASH),
-        model_hash=ModelHash(ZERO_HASH),
-        correct_new=0,
-        correct_parent=0,
-        eval_total=0,
         target=next_target(state, params),
-        nonce=0,
-        y=ZERO_HASH,
-        signature=Signature(b""),
     )
     if candidate.place is not None and candidate.model is not None:
         header = _with_model(state, header, candidate.place, candidate.model, candidate.correct)

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bnnchain.chain.validator import Validator
-    from bnnchain.consensus.types import ChainState, Header
+    from bnnchain.consensus.state import ChainState
+    from bnnchain.consensus.types import Header
 
 MAX_NONCE = (1 << 64) - 1
 

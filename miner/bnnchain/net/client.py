@@ -8,6 +8,7 @@ its answer breaks a rule; :class:`Unavailable` where it cannot be reached, has n
 from __future__ import annotations
 
 import asyncio
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, final
 
 import grpc
@@ -16,7 +17,7 @@ from bnnchain.consensus.codec import HEADER_BYTES, decode_header
 from bnnchain.consensus.errors import BnnchainError, Fault, Invalid, Unavailable
 from bnnchain.consensus.params import MAX_BLOCK_BYTES
 from bnnchain.consensus.types import Height, TransactionId
-from bnnchain.datasets.chunks import Chunk, decode_chunk
+from bnnchain.datasets.chunks import Chunk, decode_chunk, encode_chunk
 from bnnchain.net import convert, limits
 from bnnchain.net.address import parse_address, validate_plain
 from bnnchain.net.messages import NODE_ID_BYTES, Head, Identity, Outcome, Role, validate_same_chain
@@ -25,7 +26,7 @@ from bnnchain.rpc.v1 import node_pb2 as pb
 from bnnchain.rpc.v1 import node_pb2_grpc
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterable
+    from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
     from typing import Any
 
     from bnnchain.consensus.spec import ChainSpec
@@ -127,6 +128,11 @@ class NodeClient:
         replies = await self._collect(self._stub.DatasetChunks, request, count, count * limits.MAX_MESSAGE_BYTES)
         return [decode_chunk(reply.raw) for reply in replies]
 
+    async def offer_chunk(self, dataset_id: DatasetId, chunk: Chunk) -> Verdict:
+        """Return the node's verdict on a chunk of a data set that it misses."""
+        request = pb.DatasetChunk(dataset_id=dataset_id, raw=encode_chunk(chunk))
+        return convert.verdict_from_pb(await self._call(self._stub.OfferChunk, request))
+
     async def status(self) -> Status:
         """Return how the node is."""
         return convert.status_from_pb(await self._call(self._stub.Status, pb.StatusRequest()))
@@ -145,32 +151,36 @@ class NodeClient:
 
         No deadline: keepalive finds out where the node is gone.  Close it (``contextlib.aclosing``) when done.
         """
-        call = self._stub.Watch(pb.WatchRequest())
-        try:
-            while (reply := await self._translated(call.read())) is not grpc.aio.EOF:
-                yield convert.event_from_pb(reply)
-        finally:
-            call.cancel()
+        with self._translating():
+            call = self._stub.Watch(pb.WatchRequest())
+            try:
+                while (reply := await call.read()) is not grpc.aio.EOF:
+                    yield convert.event_from_pb(reply)
+            finally:
+                call.cancel()
 
     async def _call(self, method: Callable[..., Any], request: object, timeout_s: float | None = None) -> Any:  # noqa: ANN401
-        return await self._translated(method(request, timeout=timeout_s or self._timeout_s))
+        with self._translating():
+            return await method(request, timeout=timeout_s or self._timeout_s)
 
     async def _collect(self, method: Callable[..., Any], request: object, count: int, size_bytes: int) -> list[Any]:
-        call = method(request, timeout=limits.RANGE_TIMEOUT_S)
         replies: list[Any] = []
-        try:
-            while (reply := await self._translated(call.read())) is not grpc.aio.EOF:
-                replies.append(reply)
-                size_bytes -= len(reply.raw)
-                if len(replies) > count or size_bytes < 0:
-                    raise Invalid("bad-range", reason="more than was asked for", count=len(replies), wanted=count)
-        finally:
-            call.cancel()
+        with self._translating():
+            call = method(request, timeout=limits.RANGE_TIMEOUT_S)
+            try:
+                while (reply := await call.read()) is not grpc.aio.EOF:
+                    replies.append(reply)
+                    size_bytes -= len(reply.raw)
+                    if len(replies) > count or size_bytes < 0:
+                        raise Invalid("bad-range", reason="more than was asked for", count=len(replies), wanted=count)
+            finally:
+                call.cancel()
         return replies
 
-    async def _translated(self, work: Any) -> Any:  # noqa: ANN401  (grpc has no types)
+    @contextmanager
+    def _translating(self) -> Iterator[None]:
         try:
-            return await work
+            yield
         except grpc.aio.AioRpcError as error:
             raise self._error(error) from None
         except (grpc.aio.UsageError, asyncio.InvalidStateError):
@@ -179,8 +189,9 @@ class NodeClient:
     def _error(self, error: grpc.aio.AioRpcError) -> BnnchainError:
         status, details = error.code(), convert.printable(error.details() or "")
         if status in _OUR_FAULT:
-            code = dict(error.trailing_metadata() or ()).get(limits.CODE_METADATA)
-            return Invalid(str(code) if code else "bad-message", node=self.address, reason=details)
+            # Iterated, because not every version of grpcio's Metadata makes a dict.
+            codes = [value for key, value in error.trailing_metadata() or () if key == limits.CODE_METADATA]
+            return Invalid(str(codes[0]) if codes else "bad-message", node=self.address, reason=details)
         if status in _THEIR_FAULT:
             return Fault(f"{self.address} failed: {details}")
         if status == grpc.StatusCode.DEADLINE_EXCEEDED:

@@ -109,6 +109,7 @@ def verdict_to_pb(verdict: Verdict) -> pb.Verdict:
         message=printable(verdict.message),
         id=verdict.item_id,
         locator=list(verdict.locator),
+        missing_dataset_id=verdict.missing_dataset_id,
     )
 
 
@@ -118,10 +119,14 @@ def verdict_from_pb(message: pb.Verdict) -> Verdict:
     code = _read_text("code", message.code, MAX_CODE_BYTES)
     if (outcome == Outcome.INVALID) != bool(code):
         raise Invalid("bad-message", field="code", outcome=outcome.name)
-    if len(message.id) not in {0, HASH_BYTES}:
-        raise Invalid("bad-message", field="id", size=len(message.id))
-    text = _read_text("message", message.message, MAX_TEXT_BYTES)
-    return Verdict(outcome, code, text, message.id, locator_from_pb(message.locator))
+    return Verdict(
+        outcome=outcome,
+        code=code,
+        message=_read_text("message", message.message, MAX_TEXT_BYTES),
+        item_id=_read_optional_id("id", message.id),
+        locator=locator_from_pb(message.locator),
+        missing_dataset_id=_read_optional_id("missing_dataset_id", message.missing_dataset_id),
+    )
 
 
 def locator_from_pb(ids: Sequence[bytes]) -> list[BlockId]:
@@ -272,6 +277,10 @@ def _read_bytes(field: str, value: bytes, size_bytes: int) -> bytes:
     if len(value) != size_bytes:
         raise Invalid("bad-message", field=field, size=len(value), wanted=size_bytes)
     return value
+
+
+def _read_optional_id(field: str, value: bytes) -> bytes:
+    return read_id(field, value) if value else b""
 
 
 def _read_bounded(field: str, value: int, limit: int) -> int:

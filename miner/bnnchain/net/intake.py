@@ -17,6 +17,7 @@ from bnnchain.consensus.transactions import transaction_id
 from bnnchain.net.events import Events
 from bnnchain.net.messages import Event, Head, NewHead, TransactionAccepted
 from bnnchain.net.reads import ChainReads
+from bnnchain.net.tasks import Completions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 
     from bnnchain.chain.chain import Chain, Import
     from bnnchain.chain.mempool import Mempool
-    from bnnchain.consensus.types import Block, ChainState, DatasetId, TransactionId
+    from bnnchain.consensus.state import ChainState
+    from bnnchain.consensus.types import Block, DatasetId, TransactionId
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +49,7 @@ class Intake:
         self.events = Events()
         self._importer = ThreadPoolExecutor(1, "import")
         self._reader = ThreadPoolExecutor(READ_THREADS, "read")
-        self._imports: set[asyncio.Task[Any]] = set()
+        self._imports = Completions()
         self._read_count = 0
         self._is_closed = False
 
@@ -63,11 +65,11 @@ class Intake:
         Raises as :meth:`Chain.import_block`; :class:`Unavailable` where too many wait already.  An import goes to its
         end, publishing included, even where the caller is cancelled meanwhile.
         """
-        return await self._shielded(self._import(raw))
+        return await self._complete(self._import(raw))
 
     async def publish_block(self, raw: bytes) -> None:
         """Publish a block that was imported through :meth:`Chain.import_block` by somebody else and is the head."""
-        await self._shielded(self._publish(raw))
+        await self._complete(self._publish(raw))
 
     async def add_transaction(self, raw: bytes) -> tuple[TransactionId, bool]:
         """Put a transaction into the mempool; return its id and whether it is new.  Raises its rule's code."""
@@ -80,7 +82,7 @@ class Intake:
 
     async def add_dataset(self, dataset_id: DatasetId, payload: bytes) -> None:
         """Check and store a data set's pool payload."""
-        await self._shielded(self._in_importer(self.chain.add_dataset, dataset_id, payload))
+        await self._complete(self._in_importer(self.chain.add_dataset, dataset_id, payload))
 
     async def read(self, function: Callable[..., Result], *arguments: object) -> Result:
         """Return ``function(*arguments)`` from a reading thread; :class:`Unavailable` where too many wait already."""
@@ -98,11 +100,7 @@ class Intake:
         self.events.close()
         self._importer.shutdown(wait=False, cancel_futures=True)
         self._reader.shutdown(wait=False, cancel_futures=True)
-        if self._imports:
-            await asyncio.wait(self._imports, timeout=STOP_TIMEOUT_S)
-        for task in self._imports:
-            task.cancel()
-        await asyncio.gather(*self._imports, return_exceptions=True)
+        await self._imports.close(STOP_TIMEOUT_S)
 
     async def _import(self, raw: bytes) -> Import:
         imported, event = await self._in_importer(self._import_blocking, raw)
@@ -144,19 +142,11 @@ class Intake:
             raise Unavailable("this node is stopping")
         return await self._run(self._importer, function, *arguments)
 
-    async def _shielded(self, work: Coroutine[Any, Any, Result]) -> Result:
+    async def _complete(self, work: Coroutine[Any, Any, Result]) -> Result:
         if len(self._imports) >= MAX_PENDING_IMPORTS:
             work.close()
             raise Unavailable("this node is busy")
-        task = asyncio.get_running_loop().create_task(work)
-        self._imports.add(task)
-        task.add_done_callback(self._forget)
-        return await asyncio.shield(task)
-
-    def _forget(self, task: asyncio.Task[Any]) -> None:
-        self._imports.discard(task)
-        if not task.cancelled():
-            task.exception()  # seen: the caller may have gone away
+        return await self._imports.complete(work)
 
     @staticmethod
     async def _run(executor: ThreadPoolExecutor, function: Callable[..., Result], *arguments: object) -> Result:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 MAX_MESSAGE_BYTES = 4 << 20
 MAX_CONCURRENT_RPCS = 256
+MAX_STREAMS_OF_CONNECTION = 32
+"""Calls under way on one connection, those included that it does not read."""
 MAX_WATCHERS = 64
 MAX_RANGE_STREAMS = 8
 """Ranges of blocks, headers or chunks served at once, each held in memory while it is sent."""
@@ -35,6 +37,7 @@ _SHARED_OPTIONS = (
 SERVER_OPTIONS = (
     *_SHARED_OPTIONS,
     ("grpc.so_reuseport", 0),
+    ("grpc.max_concurrent_streams", MAX_STREAMS_OF_CONNECTION),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", MIN_PING_INTERVAL_MS),
     ("grpc.max_connection_idle_ms", 10 * 60 * 1000),
 )

@@ -105,6 +105,8 @@ class Verdict:
     """Id of the block or transaction; empty where its bytes could not be read."""
     locator: Sequence[BlockId] = ()
     """Where a block's parent is unknown: the judge's chain, so that the sender can send what is missing."""
+    missing_dataset_id: bytes = b""
+    """Where a data set is missing: its id, so that the sender can offer its chunks."""
 
 
 @dataclass(frozen=True, slots=True)

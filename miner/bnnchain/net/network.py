@@ -58,6 +58,7 @@ class Network:
             peer_count=lambda: self.peer_count,
             is_syncing=lambda: self.is_syncing,
             catch_up_from=self._peers.catch_up_from,
+            take_chunk=self._sync.take_chunk,
         )
         self._server = NodeServer(self._intake, identity, conduct, surroundings)
         self._address = ""

@@ -88,12 +88,12 @@ class ChainReads:
         state = self._chain.head
         account = state.ledger.account(key)
         immature = sum(coinbase.amount for coinbase in state.coinbases if coinbase.miner == key)
-        waiting = sum(transaction.sender == key for transaction in self._mempool.waiting())
+        waiting = [transaction.nonce for transaction in self._mempool.waiting() if transaction.sender == key]
         return AccountStatus(
             key=key,
             balance=account.balance,
             nonce=account.nonce,
-            next_nonce=account.nonce + waiting,
+            next_nonce=max([account.nonce, *(nonce + 1 for nonce in waiting)]),
             immature=Amount(immature),
             height=state.height,
         )

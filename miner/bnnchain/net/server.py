@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, TypeVar
 
@@ -16,10 +16,12 @@ from bnnchain.consensus.codec import HEADER_BYTES, decode_header
 from bnnchain.consensus.errors import Fault, Invalid, Unavailable
 from bnnchain.consensus.header import block_id
 from bnnchain.consensus.types import DatasetId, PublicKey, TransactionId
+from bnnchain.datasets.chunks import decode_chunk
 from bnnchain.net import convert, limits
 from bnnchain.net.health import Health
 from bnnchain.net.messages import NODE_ID_BYTES, NewHead, Outcome, Status, Verdict, validate_same_chain
 from bnnchain.net.reads import MAX_RANGE_BLOCKS, MAX_RANGE_HEADERS
+from bnnchain.net.tasks import Completions, within
 from bnnchain.rpc.v1 import node_pb2 as pb
 from bnnchain.rpc.v1 import node_pb2_grpc
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from bnnchain.consensus.types import BlockId
+    from bnnchain.datasets.chunks import Chunk
     from bnnchain.net.address import Address
     from bnnchain.net.conduct import Conduct
     from bnnchain.net.intake import Intake
@@ -47,6 +50,8 @@ class Surroundings:
     is_syncing: Callable[[], bool]
     catch_up_from: Callable[[bytes], bool]
     """Starts to fetch what is missing from the peer with that node id; False where it was not dialled by us."""
+    take_chunk: Callable[[DatasetId, Chunk], Awaitable[bool]]
+    """Keeps a chunk of a missing data set; answers whether it was a new one."""
 
 
 class NodeServer:
@@ -61,6 +66,7 @@ class NodeServer:
         self._sessions: OrderedDict[str, bytes] = OrderedDict()
         """Connection to node id, as its Handshake said: a hint for whom to ask, never trusted."""
         self._judging: set[str] = set()
+        self._verdicts = Completions()
         self._range_streams = 0
         self._watching: list[bytes] = []
         """Node id of each watcher, all zero for observers."""
@@ -88,6 +94,7 @@ class NodeServer:
         if self._server is not None:
             server, self._server = self._server, None
             await server.stop(limits.STOP_GRACE_S)
+        await self._verdicts.close(0)
 
     @property
     def guests(self) -> set[bytes]:
@@ -101,6 +108,7 @@ class NodeServer:
             "AnnounceTransaction": self._announce_transaction,
             "SubmitTransaction": self._announce_transaction,
             "Block": self._block,
+            "OfferChunk": self._offer_chunk,
             "Status": self._status,
             "TransactionStatus": self._transaction_status,
             "Account": self._account,
@@ -136,7 +144,7 @@ class NodeServer:
             raise Unavailable("this node is busy")
         self._range_streams += 1
         try:
-            await asyncio.wait_for(_write_all(context, await method(request)), limits.RANGE_TIMEOUT_S)
+            await within(limits.RANGE_TIMEOUT_S, _write_all(context, await method(request)))
         except asyncio.TimeoutError:
             raise Unavailable("the range was read too slowly") from None
         finally:
@@ -157,9 +165,13 @@ class NodeServer:
         self._validate_welcome(connection)
         if connection in self._judging:
             raise Unavailable("one unproven block at a time")
+        return convert.verdict_to_pb(await self._verdicts.complete(self._judge_alone(request.raw, connection)))
+
+    async def _judge_alone(self, raw: bytes, connection: str) -> Verdict:
+        # Goes on to its end though the call is cancelled: cancelling must not make room for the next block.
         self._judging.add(connection)
         try:
-            return convert.verdict_to_pb(await self._judge(request.raw, connection))
+            return await self._judge(raw, connection)
         finally:
             self._judging.discard(connection)
 
@@ -170,22 +182,35 @@ class NodeServer:
             self._blame(connection, error)
             return Verdict(Outcome.INVALID, error.code, str(error), _id_of(raw))
         except Unavailable as error:
-            locator = await self._miss(raw, self._sessions.get(connection, b""))
-            return Verdict(Outcome.UNAVAILABLE, message=str(error), item_id=_id_of(raw), locator=locator)
+            log.info("a block from %s has to wait: %s", connection, error)
+            return await self._miss(raw, str(error), self._sessions.get(connection, b""))
         except Fault as error:
             log.error("a block from %s could not be judged: %s", connection, error)  # noqa: TRY400
             return Verdict(Outcome.FAULT, message="this node failed", item_id=_id_of(raw))
         return Verdict(Outcome.ACCEPTED if imported.is_new else Outcome.KNOWN, item_id=imported.block_id)
 
-    async def _miss(self, raw: bytes, node_id: bytes) -> Sequence[BlockId]:
-        """Start to fetch what a block needs, or return the locator that lets its sender send it."""
+    async def _miss(self, raw: bytes, message: str, node_id: bytes) -> Verdict:
+        """Start to fetch what a block needs, or tell its sender what to send."""
+        verdict = Verdict(Outcome.UNAVAILABLE, message=message, item_id=_id_of(raw))
         if self._surroundings.catch_up_from(node_id):
-            return ()
-        previous = decode_header(raw[:HEADER_BYTES]).previous_hash
+            return verdict
         chain = self._intake.chain
+        if missing := await self._intake.read(chain.missing_datasets):
+            return replace(verdict, missing_dataset_id=missing[0])
+        previous = decode_header(raw[:HEADER_BYTES]).previous_hash
         if previous == chain.spec.genesis_id or await self._intake.read(chain.store.has_block, previous):
-            return ()
-        return await self._intake.read(chain.locator)
+            return verdict
+        return replace(verdict, locator=await self._intake.read(chain.locator))
+
+    async def _offer_chunk(self, request: pb.DatasetChunk, connection: str) -> pb.Verdict:
+        self._validate_welcome(connection)
+        dataset_id = DatasetId(convert.read_id("dataset_id", request.dataset_id))
+        try:
+            is_new = await self._surroundings.take_chunk(dataset_id, decode_chunk(request.raw))
+        except Invalid as error:
+            self._blame(connection, error)
+            return convert.verdict_to_pb(Verdict(Outcome.INVALID, error.code, str(error)))
+        return convert.verdict_to_pb(Verdict(Outcome.ACCEPTED if is_new else Outcome.KNOWN))
 
     async def _announce_transaction(self, request: pb.RawTransaction, connection: str) -> pb.Verdict:
         self._validate_welcome(connection)
@@ -300,27 +325,36 @@ class Refused(Unavailable):
 
 async def _guarded(context: grpc.aio.ServicerContext, work: Awaitable[Reply]) -> Reply:
     """Return the work's result, or end the call with the status that the error's kind maps to."""
+    trailer: tuple[tuple[str, str], ...] = ()
     try:
         return await work
     except Invalid as error:
         is_handshake = error.code.startswith("other-")
         status = grpc.StatusCode.FAILED_PRECONDITION if is_handshake else grpc.StatusCode.INVALID_ARGUMENT
-        trailer = ((limits.CODE_METADATA, error.code),)
-        await context.abort(status, convert.printable(str(error)), trailer)
-    except Refused as error:
-        await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
+        trailer, details = ((limits.CODE_METADATA, error.code),), str(error)
     except Unavailable as error:
-        await context.abort(grpc.StatusCode.UNAVAILABLE, convert.printable(str(error)))
-    except Fault as error:
-        log.error("a call failed: %s", error)  # noqa: TRY400
-        await context.abort(grpc.StatusCode.INTERNAL, "this node failed")
+        is_refused = isinstance(error, Refused)
+        status = grpc.StatusCode.PERMISSION_DENIED if is_refused else grpc.StatusCode.UNAVAILABLE
+        details = str(error)
+    except grpc.aio.BaseError:
+        raise  # the caller has gone away; gRPC knows
+    except Exception as error:
+        log.exception("a call failed", exc_info=None if isinstance(error, Fault) else error)
+        status, details = grpc.StatusCode.INTERNAL, "this node failed"
+    try:
+        await context.abort(status, convert.printable(details), trailer)
+    except grpc.aio.AbortError:
+        raise
+    except grpc.aio.BaseError:
+        # An older gRPC cannot send a status while a write hangs: let go of the call.
+        raise asyncio.CancelledError from None
     raise AssertionError  # abort always raises
 
 
 async def _write_all(context: grpc.aio.ServicerContext, messages: Iterable[object]) -> None:
     try:
         for message in messages:
-            await asyncio.wait_for(context.write(message), limits.WRITE_TIMEOUT_S)
+            await within(limits.WRITE_TIMEOUT_S, context.write(message))
     except asyncio.TimeoutError:
         raise Unavailable("the stream was read too slowly") from None
 

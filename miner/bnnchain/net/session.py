@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from bnnchain.consensus.codec import decode_block
 from bnnchain.consensus.errors import Fault, Invalid, Unavailable
 from bnnchain.consensus.header import block_id
+from bnnchain.consensus.types import DatasetId
 from bnnchain.net.messages import Head, NewHead, Outcome, TransactionAccepted
-from bnnchain.net.tasks import run_until_first_ends
+from bnnchain.net.tasks import run_until_first_ends, within
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -91,14 +92,16 @@ class Session:
         self._known.add(event.block_id)
         if await self._has(event.block_id) or event.weight <= self._intake.head.weight:
             return
-        missing = await self._intake.read(self._intake.chain.missing_datasets)
-        if missing or not await self._has(event.header.previous_hash):
+        if not await self._has(event.header.previous_hash):
             await self._sync.catch_up(self.node)
             return
         raw = await self.node.block(event.block_id)
         if block_id(decode_block(raw).header) != event.block_id:
             raise Invalid("bad-range", reason="not the block that was asked for")
-        await self._intake.import_block(raw)
+        try:
+            await self._intake.import_block(raw)
+        except Unavailable:  # a data set is missing
+            await self._sync.catch_up(self.node)
 
     async def _take_transaction(self, event: TransactionAccepted) -> None:
         self._known.add(event.transaction_id)
@@ -127,13 +130,16 @@ class Session:
             if raw is None:
                 return
             verdict = await self.node.announce_block(raw)
+            if verdict.missing_dataset_id:
+                await self._sync.push_dataset(self.node, DatasetId(verdict.missing_dataset_id))
+                verdict = await self.node.announce_block(raw)
             if verdict.locator:
                 await self._sync.push(self.node, verdict.locator)
-            elif verdict.outcome in {Outcome.UNAVAILABLE, Outcome.FAULT}:
-                log.info("%s did not take our head: %s", self.node.address, verdict.message)
-            else:
-                if verdict.outcome == Outcome.INVALID:
-                    log.warning("%s refused our head: %s", self.node.address, verdict.message)
+            elif verdict.outcome not in {Outcome.ACCEPTED, Outcome.KNOWN}:
+                log.warning("%s did not take our head: %s", self.node.address, verdict.message)
+            # What may yet become valid is offered again; anything else, once.
+            may_pass = verdict.outcome in {Outcome.UNAVAILABLE, Outcome.FAULT} or verdict.code == "time-too-new"
+            if not may_pass:
                 self._known.add(ours.block_id)
 
     async def _offer_transaction(self, event: TransactionAccepted) -> None:
@@ -146,7 +152,7 @@ class Session:
     async def _compare(self) -> None:
         while True:
             with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._is_behind.wait(), CHECK_INTERVAL_S)
+                await within(CHECK_INTERVAL_S, self._is_behind.wait())
             is_lighter = self._intake.head.weight < self.head.weight
             if self._is_behind.is_set() or (is_lighter and not await self._has(self.head.block_id)):
                 self._is_behind.clear()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from bnnchain.consensus.codec import decode_block
 from bnnchain.consensus.errors import Invalid, Unavailable
 from bnnchain.consensus.header import block_id
-from bnnchain.datasets.chunks import ChunkAssembler
+from bnnchain.datasets.chunks import ChunkAssembler, ChunkTree
 from bnnchain.net.messages import Outcome
 from bnnchain.net.reads import MAX_RANGE_CHUNKS
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bnnchain.consensus.types import BlockId, DatasetId
+    from bnnchain.datasets.chunks import Chunk
     from bnnchain.net.client import NodeClient
     from bnnchain.net.intake import Intake
 
@@ -70,6 +71,27 @@ class Sync:
                 start += 1
         return accepted
 
+    async def push_dataset(self, node: NodeClient, dataset_id: DatasetId) -> None:
+        """Send a data set's chunks to a node that misses it."""
+        payload = await self._intake.read(self._chain.store.dataset, dataset_id)
+        if payload is None:
+            raise Unavailable(f"data set {dataset_id.hex()[:16]} is not here either")
+        for chunk in await self._intake.read(ChunkTree, payload):
+            verdict = await node.offer_chunk(dataset_id, chunk)
+            if verdict.outcome not in {Outcome.ACCEPTED, Outcome.KNOWN}:
+                log.info("%s did not take a chunk: %s", node.address, verdict.code or verdict.message)
+                return
+
+    async def take_chunk(self, dataset_id: DatasetId, chunk: Chunk) -> bool:
+        """Keep a chunk that a peer offers; answer whether it was a new one.  Raises ``bad-chunk``."""
+        if dataset_id not in await self._intake.read(self._chain.missing_datasets):
+            return False
+        assembler = self._assembler(dataset_id)
+        is_new = assembler.add(chunk)
+        if is_new and not assembler.missing:
+            await self._finish(dataset_id)
+        return is_new
+
     async def _fetch_blocks(self, node: NodeClient) -> int:
         locator, new_count, stale_rounds = await self._intake.read(self._chain.locator), 0, 0
         last: list[BlockId] = []
@@ -109,18 +131,25 @@ class Sync:
                 log.info("data set %s not from %s: %s", dataset_id.hex()[:16], node.address, error)
 
     async def _fetch_dataset(self, node: NodeClient, dataset_id: DatasetId) -> None:
-        manifest = self._chain.head.datasets[dataset_id].manifest
-        if dataset_id not in self._assemblers:
-            self._assemblers[dataset_id] = ChunkAssembler(manifest.pool_root, manifest.pool_bytes)
-        assembler = self._assemblers[dataset_id]
+        assembler = self._assembler(dataset_id)
         while missing := assembler.missing:
             start, count = missing[0], _run_length(missing[:MAX_RANGE_CHUNKS])
             added = [assembler.add(chunk) for chunk in await node.dataset_chunks(dataset_id, start, count)]
             if not any(added):
                 raise Invalid("bad-range", reason="no chunk that was asked for", start=start)
-        await self._intake.add_dataset(dataset_id, assembler.payload())
-        del self._assemblers[dataset_id]
-        log.info("fetched data set %s, %d bytes, from %s", manifest.name, manifest.pool_bytes, node.address)
+        await self._finish(dataset_id)
+
+    def _assembler(self, dataset_id: DatasetId) -> ChunkAssembler:
+        if dataset_id not in self._assemblers:
+            manifest = self._chain.head.datasets[dataset_id].manifest
+            self._assemblers[dataset_id] = ChunkAssembler(manifest.pool_root, manifest.pool_bytes)
+        return self._assemblers[dataset_id]
+
+    async def _finish(self, dataset_id: DatasetId) -> None:
+        assembler = self._assemblers.pop(dataset_id, None)
+        if assembler is not None:
+            await self._intake.add_dataset(dataset_id, assembler.payload())
+            log.info("data set %s is complete", dataset_id.hex()[:16])
 
 
 def _run_length(indices: Sequence[int]) -> int:

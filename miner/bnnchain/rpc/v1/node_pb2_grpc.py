@@ -54,6 +54,11 @@ class NodeStub(object):
                 request_serializer=bnnchain_dot_rpc_dot_v1_dot_node__pb2.ChunkRange.SerializeToString,
                 response_deserializer=bnnchain_dot_rpc_dot_v1_dot_node__pb2.RawChunk.FromString,
                 )
+        self.OfferChunk = channel.unary_unary(
+                '/bnnchain.rpc.v1.Node/OfferChunk',
+                request_serializer=bnnchain_dot_rpc_dot_v1_dot_node__pb2.DatasetChunk.SerializeToString,
+                response_deserializer=bnnchain_dot_rpc_dot_v1_dot_node__pb2.Verdict.FromString,
+                )
         self.Status = channel.unary_unary(
                 '/bnnchain.rpc.v1.Node/Status',
                 request_serializer=bnnchain_dot_rpc_dot_v1_dot_node__pb2.StatusRequest.SerializeToString,
@@ -131,6 +136,13 @@ class NodeServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def OfferChunk(self, request, context):
+        """A chunk that a verdict asked for: a node that cannot be dialled gives a data set so.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Status(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -198,6 +210,11 @@ def add_NodeServicer_to_server(servicer, server):
                     servicer.DatasetChunks,
                     request_deserializer=bnnchain_dot_rpc_dot_v1_dot_node__pb2.ChunkRange.FromString,
                     response_serializer=bnnchain_dot_rpc_dot_v1_dot_node__pb2.RawChunk.SerializeToString,
+            ),
+            'OfferChunk': grpc.unary_unary_rpc_method_handler(
+                    servicer.OfferChunk,
+                    request_deserializer=bnnchain_dot_rpc_dot_v1_dot_node__pb2.DatasetChunk.FromString,
+                    response_serializer=bnnchain_dot_rpc_dot_v1_dot_node__pb2.Verdict.SerializeToString,
             ),
             'Status': grpc.unary_unary_rpc_method_handler(
                     servicer.Status,
@@ -362,6 +379,23 @@ class Node(object):
         return grpc.experimental.unary_stream(request, target, '/bnnchain.rpc.v1.Node/DatasetChunks',
             bnnchain_dot_rpc_dot_v1_dot_node__pb2.ChunkRange.SerializeToString,
             bnnchain_dot_rpc_dot_v1_dot_node__pb2.RawChunk.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def OfferChunk(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/bnnchain.rpc.v1.Node/OfferChunk',
+            bnnchain_dot_rpc_dot_v1_dot_node__pb2.DatasetChunk.SerializeToString,
+            bnnchain_dot_rpc_dot_v1_dot_node__pb2.Verdict.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 

@@ -1,0 +1,63 @@
+"""The process that gets killed: imports blocks and acknowledges each on its standard output once it is accepted.
+
+kill_child.py STORE at NUMBER BLOCKS    import the hex lines of file BLOCKS, SIGKILL at the NUMBERth SQL statement
+kill_child.py STORE mine SEED           build and import blocks until killed from outside
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from itertools import count
+from pathlib import Path
+
+from builders import Builder, make_spec, open_chain
+
+from bnnchain.consensus.codec import encode_block
+from bnnchain.consensus.types import BlockKind
+
+GENERATIONS = 16
+
+
+def acknowledge(block_id: bytes) -> None:
+    os.write(1, block_id.hex().encode() + b"\n")
+
+
+def import_until(path: Path, fatal: int, blocks: Path) -> None:
+    chain = open_chain(path)
+    statements = count(1)
+
+    def trace(_: str) -> None:
+        if next(statements) == fatal:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    chain.store._database.set_trace_callback(trace)
+    for line in blocks.read_text().split():
+        acknowledge(chain.import_block(bytes.fromhex(line)).block_id)
+    os.write(1, f"done {next(statements)}\n".encode())
+
+
+def mine_for_ever(path: Path, seed: int) -> None:
+    chain = open_chain(path, make_spec(max_family_generations=GENERATIONS))
+    builder = Builder(chain, seed=seed)
+    acknowledge(chain.head.head)
+    for number in count():
+        side = (
+            Builder(chain.state_at(chain.store.active_id(chain.head.height - 1)), seed=seed + number)
+            if (number % 7 == 6 and chain.head.height > 2)
+            else None
+        )
+        if side is not None:
+            # A branch of two that replaces the head: kills also fall into reorganisations.
+            for raw in side.extend(2, kind=BlockKind.IDLE):
+                acknowledge(chain.import_block(raw).block_id)
+        acknowledge(chain.import_block(encode_block(builder.next())).block_id)
+
+
+if __name__ == "__main__":
+    store, mode, *arguments = sys.argv[1:]
+    if mode == "at":
+        import_until(Path(store), int(arguments[0]), Path(arguments[1]))
+    else:
+        mine_for_ever(Path(store), int(arguments[0]))

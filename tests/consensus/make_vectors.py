@@ -1,0 +1,334 @@
+"""Writes ``vectors/encoding.json`` and ``vectors/consensus.json``: what any implementation must reproduce to the byte.
+
+    PYTHONPATH=tests python tests/consensus/make_vectors.py
+
+The files change only together with PROTOCOL.md.  Each vector holds its inputs, so that
+``tests/consensus/test_vectors.py`` derives every output again from the file alone.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import asdict, replace
+from enum import IntEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from builders import (
+    ALICE,
+    GENESIS_TIME,
+    Builder,
+    close_opened,
+    made_up_state,
+    make_params,
+    make_spec,
+    make_validator,
+    open_chain,
+    outcome,
+    random_model,
+    tiny_dataset,
+    transfer,
+)
+from refusals import FOUNDED, all_refusals
+
+from bnnchain.bnn.encoding import (
+    apply_flips,
+    canonical_bytes,
+    encode_architecture,
+    encode_difference,
+    encode_model,
+    model_hash,
+    shape_hash,
+)
+from bnnchain.bnn.zoo import ZOO
+from bnnchain.consensus import lottery
+from bnnchain.consensus.codec import encode_block, encode_header, encode_transaction
+from bnnchain.consensus.difficulty import asert, block_weight
+from bnnchain.consensus.election import election_order, join_offset
+from bnnchain.consensus.header import block_id, core_hash
+from bnnchain.consensus.params import PRESETS, encode_params, params_hash
+from bnnchain.consensus.spec import encode_spec
+from bnnchain.consensus.state import ChainState, genesis_state
+from bnnchain.consensus.transactions import transaction_id
+from bnnchain.consensus.types import BlockId, BlockKind, DatasetId
+from bnnchain.datasets.payload import encode_payload
+from bnnchain.wire import Writer, merkle_path, merkle_root, tagged_hash
+from bnnchain_kernels.model import Architecture, Conv3x3, Dense, Model
+
+if TYPE_CHECKING:
+    from bnnchain.consensus.spec import ChainSpec
+
+VECTORS = Path(__file__).parents[1] / "vectors"
+MAX_VECTOR_BYTES = 1 << 14
+SHAPES = {
+    **ZOO,
+    "one-dense": Architecture(1, 1, 1, (Dense(2),)),
+    "odd-pool": Architecture(7, 9, 3, (Conv3x3(5, pool=True), Dense(7), Dense(3))),
+}
+
+
+def plain(value: Any) -> Any:
+    """Return a value as JSON holds it: bytes as hex, enums as integers."""
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, IntEnum):
+        return int(value)
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def encoding_vectors() -> dict[str, Any]:
+    odd = random_model(SHAPES["odd-pool"], 1)
+    models = {"one-dense": random_model(SHAPES["one-dense"], 1), "odd-pool": odd}
+    models["biased"] = replace(odd, biases=np.array([-(1 << 20), 0, 1 << 20], np.int32))
+    return {
+        "tagged_hashes": [
+            {"tag": tag, "parts": parts, "hash": tagged_hash(tag, *parts)}
+            for tag, parts in (("block", []), ("tx", [b"a"]), ("model", [b"ab", b"", b"c"]))
+        ],
+        "varints": [
+            {"value": value, "bytes": Writer().varint(value).bytes()}
+            for value in (0, 1, 127, 128, 300, 16_383, 16_384, (1 << 35) - 1)
+        ],
+        "bad_varints": [b"\x80\0", b"\xff\xff\0", b"\x80" * 5 + b"\1", b"\x80"],
+        "merkle": [merkle_vector([bytes([leaf]) * leaf for leaf in range(count)]) for count in (0, 1, 2, 3, 5, 8)],
+        "architectures": [
+            {"name": name, "bytes": encode_architecture(shape), "hash": shape_hash(shape)}
+            for name, shape in SHAPES.items()
+        ],
+        "models": [model_vector(name, model) for name, model in models.items()],
+        "differences": [difference_vector(odd), difference_vector(models["biased"])],
+        "header": header_vector(),
+        "transaction": transaction_vector(),
+        "params": [
+            {"name": name, "bytes": encode_params(params), "hash": params_hash(params)}
+            for name, params in PRESETS.items()
+        ],
+    }
+
+
+def merkle_vector(leaves: list[bytes]) -> dict[str, Any]:
+    paths = [merkle_path(leaves, index) for index in range(len(leaves))]
+    return {"leaves": leaves, "root": merkle_root(leaves), "paths": paths}
+
+
+def model_vector(name: str, model: Model) -> dict[str, Any]:
+    return {
+        "name": name,
+        "wire": encode_model(model),
+        "canonical": canonical_bytes(model),
+        "hash": model_hash(model),
+    }
+
+
+def difference_vector(parent: Model) -> dict[str, Any]:
+    flips = np.array([0, 1, 63, 64, 200], np.int64)
+    limits = parent.thresholds[0].copy()
+    limits[3] = 0
+    child = replace(
+        apply_flips(parent, flips),
+        thresholds=(limits, *parent.thresholds[1:]),
+        biases=parent.biases + np.array([0, 7, 0], np.int32),
+    )
+    difference = encode_difference(parent, child)
+    return {
+        "parent": encode_model(parent),
+        "difference": difference,
+        "child": encode_model(child),
+        "child_hash": model_hash(child),
+        "flips": flips.tolist(),
+        "bad": {
+            "trailing byte": difference + b"\0",
+            "long form of a gap": difference[:1] + b"\x80\0" + difference[2:],
+            "bias without effect": Writer().varint(0).varint(0).varint(1).varint(0).i32(int(parent.biases[0])).bytes(),
+        },
+    }
+
+
+def header_vector() -> dict[str, Any]:
+    builder = Builder(genesis_state(make_spec()))
+    header = builder.found(builder.place(), transactions=[transfer()]).header
+    return {
+        "fields": asdict(header),
+        "bytes": encode_header(header),
+        "id": block_id(header),
+        "core": core_hash(header),
+    }
+
+
+def transaction_vector() -> dict[str, Any]:
+    order = transfer(nonce=3, amount=1 << 40, fee=9)
+    return {"fields": asdict(order), "bytes": encode_transaction(order), "id": transaction_id(order)}
+
+
+def consensus_vectors() -> dict[str, Any]:
+    pool = tiny_dataset().pool
+    return {
+        "pool": encode_payload(pool),
+        "election": election_vectors(),
+        "lottery": lottery_vectors(),
+        "asert": asert_vectors(),
+        "chains": [learned_chain(), mined_chain()],
+        **invalid_vectors(),
+    }
+
+
+def election_vectors() -> list[dict[str, Any]]:
+    """Return orders of made-up families: (model_count, join_offset, founders, generation, height of the last model)."""
+    cases = {
+        "an empty chain": [],
+        "the paper's 5, 5 and a newcomer": [(5, 0, 2, 3, 9), (5, 0, 2, 3, 10), (1, -4, 1, 0, 11)],
+        "its next turn": [(6, 0, 2, 4, 12), (5, 0, 2, 3, 10), (1, -4, 1, 0, 11)],
+        "and the next": [(6, 0, 2, 4, 12), (6, 0, 2, 4, 13), (1, -4, 1, 0, 11)],
+        "6, 6 and 2": [(6, 0, 2, 4, 12), (6, 0, 2, 4, 13), (2, -4, 2, 0, 14)],
+        "closed by generation": [(9, 0, 2, 64, 9), (3, 0, 2, 1, 9)],
+        "closed by patience": [(9, 0, 2, 7, 0), (3, 0, 2, 1, 9)],
+    }
+    params = make_params(min_families=2, min_population=2, max_family_generations=64, family_patience=12)
+    vectors = []
+    for name, counters in cases.items():
+        state = made_up_state(counters, height=12)
+        order = election_order(state, params)
+        vectors.append(
+            {
+                "name": name,
+                "families": counters,
+                "height": 12,
+                "params": encode_params(params),
+                "order": [[place.kind, place.family_id] for place in order],
+                "join_offset": join_offset(state, params),
+            }
+        )
+    return vectors
+
+
+def lottery_vectors() -> list[dict[str, Any]]:
+    vectors = []
+    for number, shape in enumerate((SHAPES["odd-pool"], ZOO["cnn-4k"])):
+        core, nonce, logits = bytes([number]) * 32, 1 << (40 * number), np.arange(-6, 6, dtype=np.int32)
+        seed = lottery.ticket_seed(core, nonce)
+        previous, dataset_id = bytes([9]) * 32, bytes([8]) * 32
+        vectors.append(
+            {
+                "core": core,
+                "nonce": nonce,
+                "seed": seed,
+                "shape": encode_architecture(shape),
+                "ticket_flips": 2,
+                "flips": lottery.mutant_flips(shape, seed, 2),
+                "previous_hash": previous,
+                "dataset_id": dataset_id,
+                "pool_size": 60_000,
+                "n_eval": 8,
+                "samples": lottery.sample_indices(BlockId(previous), DatasetId(dataset_id), 60_000, 8).tolist(),
+                "logits": logits.tolist(),
+                "y": lottery.lottery_value(seed, logits.reshape(3, 4)),
+            }
+        )
+    return vectors
+
+
+def asert_vectors() -> list[dict[str, Any]]:
+    vectors = []
+    for seconds, height in ((0, 0), (60, 0), (660, 0), (59, 0), (7, 5), (10**6, 3), (-(10**5), 9), (0, 10**4)):
+        target = asert(1 << 240, seconds, height, 60, 600)
+        vectors.append(
+            {"time": seconds, "height": height, "target": f"{target:x}", "weight": f"{block_weight(target):x}"}
+        )
+    return vectors
+
+
+def summary(state: ChainState) -> dict[str, Any]:
+    return {
+        "id": state.head,
+        "weight": f"{state.weight:x}",
+        "supply": state.supply,
+        "accounts": {key.hex(): [account.balance, account.nonce] for key, account in sorted(state.ledger)},
+        "families": [
+            [family.generation, family.model_count, family.best.correct, model_hash(family.best.model)]
+            for family in state.families
+        ],
+    }
+
+
+def chain_vector(name: str, spec: ChainSpec, raws: list[bytes], states: list[ChainState]) -> dict[str, Any]:
+    return {
+        "name": name,
+        "spec": encode_spec(spec),
+        "genesis": spec.genesis_id,
+        "blocks": [{"raw": raw, **summary(state)} for raw, state in zip(raws, states, strict=True)],
+    }
+
+
+def learned_chain() -> dict[str, Any]:
+    """Return two founders, three children, an IDLE block with transfers, and the next family after the first closes."""
+    spec = make_spec(max_family_generations=3)
+    builder, raws, states = Builder(genesis_state(spec)), [], []
+    for number in range(8):
+        kind = BlockKind.IDLE if number == 3 else None
+        orders = [transfer(nonce=0, fee=3), transfer(ALICE, ALICE, nonce=1)] if number == 3 else ()
+        raws += builder.extend(kind=kind, transactions=orders)
+        states.append(builder.state)
+    return chain_vector("learned", spec, raws, states)
+
+
+def mined_chain() -> dict[str, Any]:
+    """Return blocks of a closed lottery, some early and some late, so that the target moves."""
+    spec = make_spec(initial_target=1 << 243, is_lottery_open=0)
+    builder, raws, states = Builder(genesis_state(spec)), [], []
+    for pause in (60, 5, 300, 60):
+        block = builder.mine(builder.next(timestamp=builder.state.timestamp + pause))
+        builder = Builder(builder.after(builder.state, block))
+        raws.append(encode_block(block))
+        states.append(builder.state)
+    return chain_vector("mined", spec, raws, states)
+
+
+def verdict(state: ChainState, raw: bytes) -> str:
+    """Return the code with which a block is refused as a child of ``state``."""
+    code = outcome(lambda: make_validator().judge(state, raw, GENESIS_TIME + 10**6))
+    if not isinstance(code, str):
+        raise TypeError(code)
+    return code
+
+
+def invalid_vectors() -> dict[str, Any]:
+    """Return one block for each way of breaking a rule, with the chain in front of it."""
+    specs: dict[str, bytes] = {}
+    blocks: dict[str, bytes] = {}
+    invalid = []
+    for refusal in all_refusals():
+        with tempfile.TemporaryDirectory() as directory:
+            spec = make_spec(initial_target=refusal.target, **refusal.params)
+            chain = open_chain(Path(directory) / "chain.db", spec)
+            builder = Builder(chain)
+            builder.extend(refusal.blocks)
+            raw = refusal.make(builder)
+            parents = chain.store.active_blocks(1, FOUNDED + 2)
+            close_opened()
+        if len(raw) > MAX_VECTOR_BYTES:
+            continue
+        specs[spec.genesis_id.hex()] = encode_spec(spec)
+        blocks |= {identity.hex(): parent for identity, parent in parents}
+        invalid.append(
+            {
+                "name": refusal.make.__name__,
+                "code": verdict(builder.state, raw),
+                "genesis": spec.genesis_id,
+                "parents": [identity for identity, _ in parents],
+                "raw": raw,
+            }
+        )
+    return {"specs": specs, "blocks": blocks, "invalid": invalid}
+
+
+def main() -> None:
+    for name, vectors in (("encoding", encoding_vectors()), ("consensus", consensus_vectors())):
+        (VECTORS / f"{name}.json").write_text(json.dumps(plain(vectors), indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,16 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import bnnchain.net
+from bnnchain.consensus.errors import CODES as CONSENSUS_CODES
+from bnnchain.net.codes import CODES
+
+SOURCES = sorted(Path(bnnchain.net.__file__).parent.glob("*.py"))
+
+
+def test_every_code_is_listed_and_every_listed_code_is_used() -> None:
+    used = {code for path in SOURCES for code in re.findall(r'Invalid\(\s*"([a-z-]+)"', path.read_text())}
+    assert used == set(CODES)
+    assert not set(CODES) & set(CONSENSUS_CODES)

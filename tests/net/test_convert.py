@@ -1,0 +1,158 @@
+"""Messages: what goes out comes back, and every field from outside that breaks its bounds is named."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from builders import ALICE, make_spec, outcome, transfer
+from google.protobuf.message import DecodeError
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bnnchain.consensus.codec import encode_header, encode_transaction
+from bnnchain.consensus.errors import Invalid
+from bnnchain.consensus.signatures import public_key
+from bnnchain.consensus.transactions import transaction_id
+from bnnchain.consensus.types import Amount, BlockId, Height
+from bnnchain.net import convert
+from bnnchain.net.messages import (
+    AccountStatus,
+    Head,
+    Hello,
+    NewHead,
+    Outcome,
+    Role,
+    Status,
+    TransactionAccepted,
+    TransactionState,
+    TransactionStatus,
+    Verdict,
+)
+from bnnchain.rpc.v1 import node_pb2 as pb
+
+ID = BlockId(bytes(range(32)))
+HEAD = Head(ID, Height(5), (1 << 256) - 3)
+HELLO = Hello(1, 7, ID, HEAD, b"n" * 16, Role.MINER, "bnnchain/9")
+VERDICT = Verdict(Outcome.INVALID, "bad-claim", "bad-claim (x=1)", ID, [ID], ID)
+STATUS = Status("9", "tiny", 7, ID, b"n" * 16, Role.VALIDATOR, "numba", HEAD, 99, 3, 4, 5, True, 1, 2)
+ACCOUNT = AccountStatus(public_key(ALICE), Amount(1 << 62), 1, 2, Amount(3), Height(4))
+HEADER = make_spec().genesis_header
+NEW_HEAD = NewHead(make_spec().genesis_id, HEADER, 1 << 70, 2, 3, 4, is_snapshot=True)
+TRANSACTION = TransactionAccepted(transaction_id(transfer()), encode_transaction(transfer()))
+
+
+def test_round_trips() -> None:
+    assert convert.hello_from_pb(convert.hello_to_pb(HELLO)) == HELLO
+    assert convert.verdict_from_pb(convert.verdict_to_pb(VERDICT)) == VERDICT
+    assert convert.status_from_pb(convert.status_to_pb(STATUS)) == STATUS
+    assert convert.account_from_pb(ACCOUNT.key, convert.account_to_pb(ACCOUNT)) == ACCOUNT
+    for event in (NEW_HEAD, TRANSACTION):
+        assert convert.event_from_pb(convert.event_to_pb(event)) == event
+    for status in (
+        TransactionStatus(TransactionState.INCLUDED, ID, 3, 4),
+        TransactionStatus(TransactionState.WAITING),
+        TransactionStatus(TransactionState.UNKNOWN),
+    ):
+        assert convert.transaction_status_from_pb(convert.transaction_status_to_pb(status)) == status
+
+
+@given(st.integers(0, (1 << (8 * convert.MAX_WEIGHT_BYTES)) - 1))
+def test_weights_have_one_spelling(weight: int) -> None:
+    data = convert.weight_to_bytes(weight)
+    assert convert.weight_from_bytes(data) == weight
+    with pytest.raises(Invalid, match="bad-message"):
+        convert.weight_from_bytes(b"\0" + data)
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"genesis_id": b"short"}, "genesis_id"),
+        ({"node_id": b""}, "node_id"),
+        ({"role": 0}, "role"),
+        ({"role": 77}, "role"),
+        ({"agent": "a" * 257}, "agent"),
+        ({"agent": "\x1b[2J"}, "agent"),
+        ({"agent": "é"}, "agent"),
+        ({"head": pb.Head(id=ID, height=1 << 63)}, "height"),
+        ({"head": pb.Head(id=b"x")}, "head.id"),
+        ({"head": pb.Head(id=ID, weight=b"\1" * 41)}, "weight"),
+    ],
+)
+def test_bad_hello(change: dict[str, Any], field: str) -> None:
+    message = convert.hello_to_pb(HELLO)
+    message.MergeFrom(pb.Hello(**change))
+    for name, value in change.items():
+        if not isinstance(value, pb.Head):
+            setattr(message, name, value)
+    refused(field, convert.hello_from_pb, message)
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"outcome": 0}, "outcome"),
+        ({"outcome": 6}, "outcome"),
+        ({"code": ""}, "code"),
+        ({"outcome": 1}, "code"),
+        ({"code": "c" * 65}, "code"),
+        ({"message": "\n"}, "message"),
+        ({"id": b"x" * 31}, "id"),
+        ({"missing_dataset_id": b"x"}, "missing_dataset_id"),
+    ],
+)
+def test_bad_verdict(change: dict[str, Any], field: str) -> None:
+    message = convert.verdict_to_pb(VERDICT)
+    for name, value in change.items():
+        setattr(message, name, value)
+    refused(field, convert.verdict_from_pb, message)
+
+
+def test_bad_locators() -> None:
+    refused("locator", convert.locator_from_pb, [ID] * (convert.MAX_LOCATOR_IDS + 1))
+    refused("locator", convert.locator_from_pb, [ID, b""])
+
+
+def test_bad_events() -> None:
+    refused("event", convert.event_from_pb, pb.Event())
+    refused("header", convert.event_from_pb, pb.Event(new_head=pb.NewHead(header=encode_header(HEADER)[:-1])))
+    refused("transaction", convert.event_from_pb, pb.Event(transaction=pb.TransactionAccepted(raw=bytes(5_000))))
+    with pytest.raises(Invalid) as refusal:
+        convert.event_from_pb(pb.Event(new_head=pb.NewHead(header=b"\xff" * 439)))
+    assert refusal.value.code == "bad-kind"
+    refused("state", convert.transaction_status_from_pb, pb.TransactionStatusReply(state=9))
+    refused("block_id", convert.transaction_status_from_pb, pb.TransactionStatusReply(state=3))
+
+
+def test_what_we_write_is_printable() -> None:
+    message = convert.verdict_to_pb(replace(VERDICT, message="a\x1b[2J\né" + "x" * 500))
+    assert message.message.startswith("a?[2J??x")
+    assert len(message.message) == convert.MAX_TEXT_BYTES
+    convert.verdict_from_pb(message)
+
+
+@pytest.mark.filterwarnings("ignore:Unexpected end-group tag")  # what protobuf 3.20 says before it refuses
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_message_or_refused(data: bytes) -> None:
+    for kind, read in (
+        (pb.Hello, convert.hello_from_pb),
+        (pb.Verdict, convert.verdict_from_pb),
+        (pb.StatusReply, convert.status_from_pb),
+        (pb.Event, convert.event_from_pb),
+        (pb.TransactionStatusReply, convert.transaction_status_from_pb),
+    ):
+        try:
+            message = kind.FromString(data)
+        except DecodeError:
+            continue
+        code = outcome(lambda read=read, message=message: read(message))
+        assert not isinstance(code, str) or code in {"bad-message", "bad-encoding", "bad-kind", "bad-tx-kind"}
+
+
+def refused(field: str, read: Any, message: Any) -> None:
+    with pytest.raises(Invalid) as refusal:
+        read(message)
+    assert refusal.value.code == "bad-message"
+    assert refusal.value.values["field"] == field
