@@ -52,5 +52,3 @@ include proto/proto.mk
 
 clean:
 	rm -rf $(VENV) build dist
-
--include fpga/fpga.mk
