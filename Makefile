@@ -14,10 +14,10 @@ run: $(VENV)/.installed
 	$(BIN)/bnnchain demo
 
 test: check
-	$(BIN)/pytest -n 2 --cov --cov-report=term
+	$(BIN)/pytest -n 2 --ignore tests/fpga --cov --cov-report=term
 
 test-fast: check
-	$(BIN)/pytest -n 2 -m "not slow"
+	$(BIN)/pytest -n 2 --ignore tests/fpga -m "not slow"
 
 # The core on every Python it supports, the oldest with the oldest NumPy; each in a throw-away environment.
 test-pythons:
@@ -26,7 +26,7 @@ test-pythons:
 	  numpy=$$(test $$version = 3.10 && echo 'numpy<2' || echo numpy); \
 	  $$directory/bin/python -m pip install --quiet '.[test]' "$$numpy"; \
 	  $$directory/bin/python -c "import sys, numpy; print('Python', sys.version.split()[0], 'numpy', numpy.__version__)"; \
-	  $$directory/bin/python -m pytest -q -n 2 -m "not slow"; \
+	  $$directory/bin/python -m pytest -q -n 2 --ignore tests/fpga -m "not slow"; \
 	  rm -rf $$directory; \
 	done
 
@@ -37,18 +37,20 @@ check: $(VENV)/.installed-test
 	$(BIN)/lint-imports
 	$(MAKE) --no-print-directory gen-check
 
-$(VENV)/.installed: pyproject.toml CMakeLists.txt
+INSTALLED_FROM := pyproject.toml CMakeLists.txt $(wildcard kernels/native/*)
+
+$(VENV)/.installed: $(INSTALLED_FROM)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable .
 	touch $@
 
-$(VENV)/.installed-test: pyproject.toml CMakeLists.txt
+$(VENV)/.installed-test: $(INSTALLED_FROM)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
 	touch $@ $(VENV)/.installed
 
 include proto/proto.mk
--include kernels/kernels.mk fpga/fpga.mk
+include kernels/kernels.mk fpga/fpga.mk wheels.mk
 
 clean:
 	rm -rf $(VENV) build dist

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bnnchain_kernels import sliced_layers
+from bnnchain_kernels import sliced_codes, sliced_layers
 from bnnchain_kernels.sliced_evaluator import PreparedModel, SlicedEvaluator
 from bnnchain_kernels.vector import LANES
 
@@ -28,10 +28,10 @@ class NumbaEvaluator(SlicedEvaluator):
         super().__init__(samples, LANES, threads)
 
     def _write_codes(self, layer: Int64Array, rows: UInt64Array, codes: UInt16Array) -> None:
-        sliced_layers.write_codes(layer, rows.view(np.int64), codes)
+        sliced_codes.write_codes(layer, rows.view(np.int64), codes)
 
     def _write_starts(self, layer: Int64Array, starts: Int64Array, inits: UInt64Array) -> None:
-        sliced_layers.write_starts(layer, starts, inits)
+        sliced_codes.write_starts(layer, starts, inits)
 
     def _count(self, prepared: PreparedModel, work: UInt64Array, first_block: int, counts: Int32Array) -> None:
         sliced_layers.count_blocks(

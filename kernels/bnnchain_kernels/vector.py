@@ -3,7 +3,7 @@
 The type's data model is one LLVM vector, so each operation becomes one instruction on a machine that has it (and a
 full adder two ``vpternlog`` on AVX-512).  ``LANES`` 64-bit words are as many as the host's registers hold.
 
-Numba's on-disk cache does not notice an edit here: touch ``sliced_layers.py`` after one.
+Numba's on-disk cache does not notice an edit here: touch ``sliced_layers.py`` and ``sliced_codes.py`` after one.
 """
 
 from __future__ import annotations

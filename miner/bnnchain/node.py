@@ -8,6 +8,7 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from bnnchain.backends import evaluator_factory
 from bnnchain.chain.chain import Chain
 from bnnchain.chain.mempool import Mempool
 from bnnchain.chain.store import Store
@@ -16,7 +17,6 @@ from bnnchain.mining.miner import Miner, MiningOptions
 from bnnchain.mining.straight_through import StraightThroughFounder
 from bnnchain.net.messages import NewHead, Role
 from bnnchain.net.network import Network
-from bnnchain_kernels.select import select
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,7 +71,7 @@ class Node:
         Raises :class:`Fault`, :class:`Invalid` or :class:`Unavailable` where it cannot start.
         """
         with self._home.locked():
-            factory = await asyncio.to_thread(select, self._options.backend)
+            factory = await asyncio.to_thread(evaluator_factory, self._options.backend)
             store = Store(self._home.store_file, self._home.spec())
             try:
                 chain = await asyncio.to_thread(Chain, store, factory)

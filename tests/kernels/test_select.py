@@ -141,7 +141,7 @@ def test_numba_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
         return real_import(name, *rest)
 
     for module in [name for name in sys.modules if name.startswith("bnnchain_kernels.") and "select" not in name]:
-        if module.split(".")[1] in {"numba_sliced", "sliced_layers", "vector"}:
+        if module.split(".")[1] in {"numba_sliced", "sliced_layers", "sliced_codes", "compiled", "vector"}:
             monkeypatch.delitem(sys.modules, module)
     monkeypatch.setattr(builtins, "__import__", without_numba)
     with pytest.raises(Unavailable, match="cannot be imported"):

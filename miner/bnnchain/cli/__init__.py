@@ -23,7 +23,9 @@ COMMANDS = {
     "demo": "bnnchain.cli.demo:demo",
     "verify": "bnnchain.cli.inspect:verify",
     "show": "bnnchain.cli.inspect:show",
+    "bench": "bnnchain.cli.bench:bench",
     "dataset": "bnnchain.cli.dataset:dataset",
+    "fpga": "bnnchain.cli.fpga:fpga",
     "wallet": "bnnchain.cli.wallet:wallet",
     "tx": "bnnchain.cli.wallet:tx",
 }

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, final
 
 import click
 
+from bnnchain.backends import OVERLAYS, evaluator_factory
 from bnnchain.cli.demo_follower import Follower
 from bnnchain.cli.demo_table import DemoTable, summarise
 from bnnchain.cli.init import create_chain
@@ -22,7 +23,6 @@ from bnnchain.consensus.params import DEFAULT_PRESET, PRESETS
 from bnnchain.datasets.registry import load
 from bnnchain.home import Home
 from bnnchain.net.client import NodeClient
-from bnnchain_kernels.select import select
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
@@ -72,7 +72,9 @@ class Stage:
 
     def __init__(self, directory: Path, backend: str) -> None:
         self._directory = directory
-        self._backend = backend
+        # The overlay is shown where it belongs, in validation; mining and the held-out counts stay on the CPU.
+        self._validator_backend = backend
+        self._backend = "auto" if backend in OVERLAYS else backend
         self._miner_home, self._validator_home = Home(directory / "miner"), Home(directory / "validator")
 
     def prepare(self, preset: str, dataset: str, data_dir: Path | None) -> None:
@@ -83,10 +85,10 @@ class Stage:
 
     async def play(self, generations: int, mining: list[str], *, to_stderr: bool) -> Follower:
         """Run both processes until the validator has judged the last wanted generation; return what was seen."""
-        follower = Follower(self._spec, self._data.heldout, select(self._backend), generations)
+        follower = Follower(self._spec, self._data.heldout, evaluator_factory(self._backend), generations)
         async with AsyncExitStack() as stack:
             table = stack.enter_context(DemoTable(follower, to_stderr=to_stderr))
-            arguments = ["mine", "--home", str(self._miner_home.path), *mining]
+            arguments = ["mine", "--home", str(self._miner_home.path), "--backend", self._backend, *mining]
             miner, address = await self._start(stack, "miner", arguments, table.tell)
             follower.start(time.monotonic())
             tasks = stack.enter_context(_Tasks())
@@ -94,6 +96,7 @@ class Stage:
             tasks.add(follower.follow_miner(mining_node, table.refresh))
             tasks.add(self._watch(miner, "miner"))
             arguments = ["node", "--home", str(self._validator_home.path), "--peer", address]
+            arguments += ["--backend", self._validator_backend]
             validator, peer_address = await self._start(stack, "validator", arguments, table.tell)
             peer = await stack.enter_async_context(NodeClient(peer_address))
             tasks.add(follower.follow_validator(peer, table.refresh))
@@ -108,7 +111,7 @@ class Stage:
         errors = stack.enter_context((self._directory / f"{name}.log").open("wb"))
         process = await asyncio.create_subprocess_exec(
             sys.executable,
-            *("-m", "bnnchain", *arguments, "--listen", "127.0.0.1:0", "--backend", self._backend),
+            *("-m", "bnnchain", *arguments, "--listen", "127.0.0.1:0"),
             stdout=asyncio.subprocess.PIPE,
             stderr=errors,
         )

@@ -10,6 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from bnnchain.backends import evaluator_factory
 from bnnchain.bnn.encoding import encode_model
 from bnnchain.chain.chain import Chain
 from bnnchain.chain.store import Store
@@ -24,7 +25,6 @@ from bnnchain.home import Home, parse_hash
 from bnnchain.wire import HASH_BYTES
 from bnnchain_kernels.model import Conv3x3, Layer
 from bnnchain_kernels.reference import ReferenceEvaluator
-from bnnchain_kernels.select import select
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,7 +45,7 @@ def verify(home: Home, backend: str, json_file: str | None) -> None:
     store = open_store(home)
     started = time.monotonic()
     try:
-        state = verify_chain(store, select(backend), int(time.time()), lambda _state: None)
+        state = verify_chain(store, evaluator_factory(backend), int(time.time()), lambda _state: None)
     finally:
         store.close()
     seconds = time.monotonic() - started
