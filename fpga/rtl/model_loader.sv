@@ -73,6 +73,15 @@ module model_loader #(
     no_thresholds  <= threshold_groups == '0;
   end
 
+  // Biases come one a cycle: compared one ahead (there are two classes at least).
+  logic biases_end;
+  logic [overlay_pkg::CLASS_BITS-1:0] class_before_last;
+  always_ff @(posedge clk) begin
+    class_before_last <= classes_left - 1'b1;
+    if (state != BIASES) biases_end <= 1'b0;
+    else if (take) biases_end <= index == 16'(class_before_last);
+  end
+
   wire [7:0] layers = s_axis_tdata[7:0];
   wire [15:0] classes = s_axis_tdata[31:16];
   wire shape_ok = layers != '0 && layers <= 8'(LAYERS) && s_axis_tdata[15:8] == '0
@@ -143,7 +152,7 @@ module model_loader #(
         BIASES: begin
           bias_write <= 1'b1;
           index      <= index + 1'b1;
-          if (index == 16'(classes_left)) state <= CHECK;
+          if (biases_end) state <= CHECK;
         end
         default: begin  // CHECK
           model_crc <= s_axis_tdata;
