@@ -23,6 +23,7 @@ fpga-test-long: fpga-lint
 
 fpga-synth: $(VENV)/.installed-fpga-sim
 	$(BIN)/python fpga/synth.py
+	$(BIN)/python fpga/netlist.py
 
 fpga-netlist: $(VENV)/.installed-fpga-sim
 	$(BIN)/python fpga/netlist.py

@@ -168,8 +168,9 @@ module layer_walker (
       end
       FILL: if (prefetched) state <= RUN;
       // The accumulators are the only copy of a group's logits: wait until they have been read.
-      RUN: if (issue & neuron_end & layer.last) state <= HOLD;
-           else if (line_step & band_end) state <= IDLE;
+      // Neither is ever blocked: the last layer has no bands, and the last band waits for no other.
+      RUN: if (layer.last) state <= neuron_end ? HOLD : RUN;
+           else if (line_end & band_end) state <= IDLE;
       HOLD: if (group_read) state <= group_end_q ? IDLE : RUN;
     endcase
     if (rst) state <= IDLE;

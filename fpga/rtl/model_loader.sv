@@ -65,6 +65,23 @@ module model_loader #(
   wire take = s_axis_tvalid & s_axis_tready;
   wire bank_end = &bank;
 
+  // A cycle late, which the other banks of an address leave time for.
+  logic weights_end, thresholds_end, no_thresholds;
+  always_ff @(posedge clk) begin
+    weights_end    <= index == weight_words - 1'b1;
+    thresholds_end <= index == threshold_groups - 1'b1;
+    no_thresholds  <= threshold_groups == '0;
+  end
+
+  // Biases come one a cycle: compared one ahead (there are two classes at least).
+  logic biases_end;
+  logic [overlay_pkg::CLASS_BITS-1:0] class_before_last;
+  always_ff @(posedge clk) begin
+    class_before_last <= classes_left - 1'b1;
+    if (state != BIASES) biases_end <= 1'b0;
+    else if (take) biases_end <= index == 16'(class_before_last);
+  end
+
   wire [7:0] layers = s_axis_tdata[7:0];
   wire [15:0] classes = s_axis_tdata[31:16];
   wire shape_ok = layers != '0 && layers <= 8'(LAYERS) && s_axis_tdata[15:8] == '0
@@ -118,16 +135,16 @@ module model_loader #(
           weight_write[bank] <= 1'b1;
           bank               <= bank + 1'b1;
           if (bank_end) index <= index + 1'b1;
-          if (bank_end && index == weight_words - 1'b1) begin
+          if (bank_end & weights_end) begin
             index <= '0;
-            state <= threshold_groups == '0 ? BIASES : THRESHOLDS;
+            state <= no_thresholds ? BIASES : THRESHOLDS;
           end
         end
         THRESHOLDS: begin
           threshold_write[bank] <= 1'b1;
           bank                  <= bank + 1'b1;
           if (bank_end) index <= index + 1'b1;
-          if (bank_end && index == threshold_groups - 1'b1) begin
+          if (bank_end & thresholds_end) begin
             index <= '0;
             state <= BIASES;
           end
@@ -135,7 +152,7 @@ module model_loader #(
         BIASES: begin
           bias_write <= 1'b1;
           index      <= index + 1'b1;
-          if (index == 16'(classes_left)) state <= CHECK;
+          if (biases_end) state <= CHECK;
         end
         default: begin  // CHECK
           model_crc <= s_axis_tdata;

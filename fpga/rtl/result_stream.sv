@@ -27,12 +27,11 @@ module result_stream #(
     input  wire  logic                                           m_axis_tready
 );
   localparam int LANE_BITS = LANES > 1 ? $clog2(LANES) : 1;
-  localparam int LANE_COUNT_BITS = $clog2(LANES + 1);
   localparam int BITS = $clog2(CLASSES) + 1;
 
   (* ram_style = "block" *) logic [LANES*overlay_pkg::LOGIT_BITS-1:0] mem[2*CLASSES];
   logic [LANES-1:0][overlay_pkg::CLASS_BITS-1:0] predictions_q[2];
-  logic [LANE_COUNT_BITS-1:0] lanes_q[2];
+  logic [LANE_BITS-1:0] last_lane[2];
   logic [1:0] full, final_q;
   logic fill_bank, drain_bank;
 
@@ -43,7 +42,7 @@ module result_stream #(
     if (logit_write) mem[{fill_bank, logit_class[BITS-2:0]}] <= logits;
     if (batch_done) begin
       predictions_q[fill_bank] <= predictions;
-      lanes_q[fill_bank]       <= batch_lanes;
+      last_lane[fill_bank]     <= LANE_BITS'(batch_lanes - 1'b1);
       final_q[fill_bank]       <= batch_final;
       full[fill_bank]          <= send_predictions | send_logits;
       if (send_predictions | send_logits) fill_bank <= ~fill_bank;
@@ -71,7 +70,7 @@ module result_stream #(
   logic [overlay_pkg::CLASS_BITS-1:0] class_before_last;
   always_ff @(posedge clk) class_before_last <= classes_left - 1'b1;
   wire image_end = prediction_now ? ~send_logits : class_end;
-  wire lane_end = LANE_COUNT_BITS'(lane) + 1'b1 == lanes_q[drain_bank];
+  wire lane_end = lane == last_lane[drain_bank];
   assign release_bank = take & image_end & lane_end;
 
   always_ff @(posedge clk) begin

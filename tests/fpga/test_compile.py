@@ -5,14 +5,14 @@ import zlib
 
 import numpy as np
 import pytest
+from fpga.nets import CNN_4K, CNN_94K, CNN_DIGITS, draw_architecture, make_model, make_samples
+
 from bnnchain_fpga.compile import Capabilities, DoesNotFit, compile_model, encode_thresholds, plan_architecture
 from bnnchain_fpga.cycles import LAYER_ALLOWANCE, model_throughput
 from bnnchain_fpga.images import pack_images
 from bnnchain_fpga.registers import Operation
 from bnnchain_kernels.errors import Unavailable
 from bnnchain_kernels.model import Architecture, Conv3x3, Dense, build_model
-
-from fpga.nets import CNN_4K, CNN_94K, CNN_DIGITS, draw_architecture, make_model, make_samples
 
 SIZE = Capabilities()
 

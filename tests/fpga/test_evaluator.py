@@ -12,11 +12,13 @@ from fpga.nets import CNN_DIGITS, draw_architecture, label_by_model, make_model,
 
 from bnnchain_fpga.boards import accelerated_factory, open_transport
 from bnnchain_fpga.compile import DoesNotFit
+from bnnchain_fpga.doctor import examine
 from bnnchain_fpga.driver import Driver, OverlayFault
 from bnnchain_fpga.evaluator import Accelerator, OverlayEvaluator, make_factory
 from bnnchain_fpga.fallback import with_fallback
 from bnnchain_fpga.golden import check_golden, decode_vector, encode_vector, load_golden
 from bnnchain_fpga.registers import OverlayError, Register
+from bnnchain_fpga.simulated_board import SimulatedBoard
 from bnnchain_kernels.errors import Fault, Invalid, Unavailable
 from bnnchain_kernels.model import Architecture, Conv3x3, Dense
 from bnnchain_kernels.reference import ReferenceEvaluator
@@ -286,8 +288,6 @@ def test_unknown_backend() -> None:
 
 
 def test_simulated_overlay_behind_the_evaluator(simulator) -> None:
-    from bnnchain_fpga.simulated_board import SimulatedBoard
-
     accelerator = Accelerator(SimulatedBoard(simulator))
     model, samples = prepare(CNN_DIGITS, 530)
     evaluator = OverlayEvaluator(accelerator, samples)
@@ -296,3 +296,11 @@ def test_simulated_overlay_behind_the_evaluator(simulator) -> None:
     assert np.array_equal(evaluator.logits(model, 100, 200), reference.logits(model, 100, 200))
     assert check_golden(accelerator.driver) == 3
     accelerator.close()
+
+
+def test_doctor_on_the_simulated_overlay(simulator) -> None:
+    report = examine("fpga-sim", lambda backend: SimulatedBoard(simulator))
+    assert report.is_healthy, report
+    assert report.is_simulated
+    assert report.findings[-1].name == "speed"
+    assert "simulated on this machine" in report.findings[-1].value

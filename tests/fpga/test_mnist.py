@@ -5,16 +5,19 @@ from __future__ import annotations
 import gzip
 import struct
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from fpga.nets import CNN_4K, CNN_94K, make_model
+
 from bnnchain_fpga.evaluator import Accelerator, OverlayEvaluator
 from bnnchain_fpga.simulated_board import SimulatedBoard
 from bnnchain_kernels.evaluator import Samples
-from bnnchain_kernels.model import Architecture
 from bnnchain_kernels.reference import ReferenceEvaluator
 
-from fpga.nets import CNN_4K, CNN_94K, make_model
+if TYPE_CHECKING:
+    from bnnchain_kernels.model import Architecture
 
 MNIST = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "mnist"
 IMAGES = 1_024

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +20,7 @@ from bnnchain_kernels.reference import ReferenceEvaluator
 if TYPE_CHECKING:
     from bnnchain_fpga.simulated_board import SimulatedBoard
 
-NETS, SHARDS = 520, 4
+NETS, SHARDS = 5_200 if os.environ.get("BNNCHAIN_FPGA_LONG") else 520, 4
 
 EDGES = [
     Architecture(1, 1, 1, (Dense(2),)),
