@@ -21,8 +21,7 @@ def evaluator_factory(backend: str) -> EvaluatorFactory:
     """
     if backend not in OVERLAYS:
         return select(backend)
-    from bnnchain_fpga.boards import open_transport
-    from bnnchain_fpga.evaluator import Accelerator, make_factory
+    from bnnchain_fpga.boards import accelerated_factory
     from bnnchain_fpga.fallback import with_fallback
 
-    return with_fallback(lambda: make_factory(Accelerator(open_transport(backend))), select("auto"))
+    return with_fallback(accelerated_factory(backend), select("auto"))
