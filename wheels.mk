@@ -1,4 +1,5 @@
-# Wheels with the C library inside for x86-64, aarch64 and armv7, included by the Makefile: `make wheels`.
+# Wheels with the C library inside for x86-64, aarch64 and armv7, included by the Makefile: `make wheels`,
+# `make test-wheels`.
 #
 # Cross-compiled.  Debian: apt install gcc gcc-aarch64-linux-gnu gcc-arm-linux-gnueabihf
 # auditwheel reads the library's symbol versions and grants the oldest manylinux tag that they allow.
@@ -34,3 +35,7 @@ $(addprefix wheel-,$(WHEEL_ARCHITECTURES)): wheel-%: $(WHEEL_TOOLS)/.installed
 
 sdist: $(WHEEL_TOOLS)/.installed
 	$(WHEEL_TOOLS)/bin/python -m build --sdist --outdir $(WHEEL_DIRECTORY) .
+
+.PHONY: test-wheels
+test-wheels: wheels sdist
+	set -e; for wheel in $(WHEEL_ARCHITECTURES) sdist; do tests/try_wheel.sh $$wheel $(WHEEL_DIRECTORY); done
