@@ -36,10 +36,3 @@ def test_what_helped_long_ago_is_forgotten_but_not_given_up() -> None:
     for _ in range(60):
         yields.record(FIRST, 0, 100)
     assert 0.02 < shares(yields)[0] < 1 / 3
-
-
-def test_operators_that_propose_nothing_are_not_drawn_the_more() -> None:
-    yields = Yields([FIRST, SECOND, THIRD], 100)
-    for _ in range(60):
-        yields.record(SECOND, 0, 0)
-    assert shares(yields)[1] < 1 / 3

@@ -50,13 +50,19 @@ REJECT_SIGMAS = 0.25
 Low on purpose: on MNIST with cnn-4k this found the most gain per image counted.  Good candidates lost to bad luck cost
 less than mediocre ones counted to the end, and a move lost here may be drawn again.
 """
-RACED_TOGETHER = 64
-"""Candidates raced in one call; between calls the search may be stopped."""
+PAUSE_STEPS, PAUSE_MACS = 64, 6_400_000
+"""Candidates raced, or steps of fine-tuning, between two moments at which a search may be stopped; fewer where a model
+takes more multiply-accumulates an image.  Fine-tuning cnn-4k pauses about every half second."""
+MIN_ROUND_WORK = 256
+"""Blocks of images that a round counts for at least, since proposing takes time too, and some propose nothing."""
+MIN_RACED_TOGETHER = 8
+"""Enough for every thread of a small machine."""
 STUCK_POOLS, STUCK_BATCHES, STUCK_GAIN_SHARE = 100, 8, 0.0003
 """Climbing is stuck when work worth so many whole pools and batches has gained no more than this share of the pool."""
 FIRST_TUNING_STEPS, MAX_TUNING_STEPS = 512, 4096
 """Of fine-tuning: twice as many each time that climbing from its result did not pass the best."""
-TUNING_PAUSE_STEPS = 64
+TUNING_CHECK_STEPS = 64
+"""After so many the models in fine-tuning are counted, for one may be better than the best already."""
 TUNED_TOGETHER = 2
 """Fine-tunings side by side, of which the better is taken; a constant, so that threads change nothing."""
 
@@ -176,7 +182,7 @@ class Search:
             Mutation(request.population_mutate_percent, request.mutate_probability),
             Crossover(request.population_cross_percent),
         ]
-        self._yields = Yields(operators, round_work=FEW_FLIPS_MOVES)
+        self._yields = Yields(operators, round_work=MIN_ROUND_WORK)
         self._mutants = self._mutants_of(request.parent)
         correct = int(self._mutants.base_counts.sum(dtype=np.int64))
         self._parent = self._best = self._current = self._state(request.parent, self._parent_weights, correct)
@@ -221,8 +227,8 @@ class Search:
 
     def _search(self) -> Iterator[None]:
         """Search for ever, pausing wherever the caller may stop: climb, and where that is stuck, jump and climb."""
+        yield from self._climb()
         while True:
-            yield from self._climb()
             best = self._best
             yield from self._jump()
             yield from self._climb()
@@ -257,7 +263,7 @@ class Search:
             helpful, work = together or helpful, work + more
         if helpful:
             self._accept(helpful[0][1])
-        return work
+        return max(work, float(MIN_ROUND_WORK))
 
     def _race(
         self, proposed: list[Move], least: int | None = None
@@ -275,8 +281,9 @@ class Search:
         moves = [move for move in proposed if self._is_allowed(move)]
         self._candidates += len(proposed) - len(moves)
         better, work = [], float(len(proposed))
-        for start in range(0, len(moves), RACED_TOGETHER):
-            part = moves[start : start + RACED_TOGETHER]
+        together = max(MIN_RACED_TOGETHER, self._pause_steps)
+        for start in range(0, len(moves), together):
+            part = moves[start : start + together]
             first_blocks = self._rng.integers(0, self._block_count, len(part))
             races = self._mutants.race(pack_mutants([(move.flips, move.steps) for move in part]), first_blocks, rules)
             for index in races.survivors().tolist():
@@ -299,10 +306,12 @@ class Search:
         done, result, last = 0, base, request.max_candidates - TUNED_TOGETHER
         with ThreadPoolExecutor(min(self._threads, TUNED_TOGETHER), "bnnchain-tune") as executor:
             while done < self._tuning_steps and result.correct <= base.correct and self._candidates <= last:
-                list(executor.map(lambda tuning: tuning.train(TUNING_PAUSE_STEPS), tunings))
-                done += TUNING_PAUSE_STEPS
+                for trained in range(0, TUNING_CHECK_STEPS, self._pause_steps):
+                    steps = min(self._pause_steps, TUNING_CHECK_STEPS - trained)
+                    list(executor.map(FineTune.train, tunings, [steps] * len(tunings)))
+                    yield
+                done += TUNING_CHECK_STEPS
                 result = max((self._count(tuning.move()) for tuning in tunings), key=lambda state: state.correct)
-                yield
         if result is not base and result.flips <= self._max_flips:
             self._accept(result)
 
@@ -322,6 +331,10 @@ class Search:
     def _rank(self, state: _State) -> tuple[int, int]:
         """Return what makes one model better than another: right labels, then novel flips while they are lacking."""
         return state.correct, min(state.novel_flips, self._request.min_flips)
+
+    @property
+    def _pause_steps(self) -> int:
+        return max(1, min(PAUSE_STEPS, PAUSE_MACS // self._request.parent.architecture.mac_count))
 
     def _needs_flips(self, state: _State) -> bool:
         return state.novel_flips < self._request.min_flips

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from bnnchain_kernels.model import Model
 
 LEARNING_RATE = 3e-3
-MAX_LATENT = 0.3
+MAX_LATENT = 0.1
 """Real weights start evenly within +- this, on their bit's side: the nearer to 0, the more of them flip early."""
 JUDGING_IMAGES = 1024
 """Images whose mean and variance stand for the pool's when thresholds are turned into normalisation."""

@@ -18,13 +18,11 @@ MEMORY = 0.8
 class Yields:
     """Measured yields, gain per block of images evaluated: work rather than seconds, so that a search repeats itself.
 
-    round_work: blocks that a round is worth at least, as proposing takes time too; an untried operator is taken to have
-    had one such round with a gain of one label.
+    round_work: blocks of the smallest round; an untried operator is taken to have had one, with a gain of one label.
     """
 
     def __init__(self, operators: Sequence[Operator], round_work: float) -> None:
         self._operators = operators
-        self._round_work = round_work
         self._gains = np.ones(len(operators))
         self._works = np.full(len(operators), round_work, np.float64)
 
@@ -34,7 +32,7 @@ class Yields:
         return self._operators[int(rng.choice(len(shares), p=shares / shares.sum()))]
 
     def record(self, operator: Operator, gain: int, work: float) -> None:
-        """Remember a round: what it gained, at least 0, in right labels, and its work in blocks."""
+        """Remember a round: what it gained, at least 0, in right labels, and its work in blocks, above 0."""
         index = self._operators.index(operator)
         self._gains[index] = 1 + MEMORY * (self._gains[index] - 1) + gain
-        self._works[index] = MEMORY * self._works[index] + max(work, self._round_work)
+        self._works[index] = MEMORY * self._works[index] + work
