@@ -53,7 +53,7 @@ def draw_roofline(axes: Any, report: dict[str, Any]) -> None:  # noqa: ANN401
     for name, gmac_per_s in report["roofs"].items():
         axes.axhline(gmac_per_s, linestyle="--", linewidth=0.8, color="0.3")
         axes.annotate(name, (1, gmac_per_s), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=7)
-    axes.set(title="Kernels under the roofs", ylabel="GMAC/s per core")
+    axes.set(title="Kernels and roofs", ylabel="GMAC/s per core", xlim=(-0.6, len(models) + 0.4))
 
 
 def draw_peers(axes: Any, peers: Sequence[dict[str, Any]]) -> None:  # noqa: ANN401
@@ -74,7 +74,7 @@ def draw_groups(axes: Any, groups: Sequence[str], bars: Sequence[str], values: d
         shifted = [place + (index - (len(bars) - 1) / 2) * width for place in places]
         axes.bar(shifted, [values[groups[place], bar] for place in places], width, label=bar)
     axes.set_xticks(range(len(groups)), groups)
-    axes.legend(fontsize=7)
+    axes.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.07), ncols=3)
 
 
 def kernel_name(row: dict[str, Any]) -> str:
