@@ -31,12 +31,13 @@ fpga-netlist: $(VENV)/.installed-fpga-sim
 fpga-mutants: $(VENV)/.installed-fpga-sim
 	$(BIN)/python fpga/mutate.py
 
-# The board's transport on pynq's real classes over a fake device, in an environment of its own: pynq brings an old NumPy.
+# The board's transport on pynq's real classes over a fake device, in an environment of its own: pynq brings an old NumPy, and
+# releases before 4.0.0 depend on repositories that only the board's image has.
 .PHONY: fpga-test-pynq
 fpga-test-pynq: build/pynq/.installed
 	build/pynq/bin/python -m pytest -q tests/fpga/test_pynq_board.py
 
 build/pynq/.installed: pyproject.toml
 	$(PYTHON) -m venv build/pynq
-	build/pynq/bin/python -m pip install --quiet '.[test,fpga]'
+	build/pynq/bin/python -m pip install --quiet 'pynq==4.0.0' pytest pytest-timeout pytest-asyncio hypothesis .
 	touch $@
