@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from e2e.processes import bnnchain
 
 from bnnchain.bnn.zoo import ZOO
-from bnnchain.cli import bench_rows
+from bnnchain.cli import bench_overlay, bench_rows
 from bnnchain.cli.bench import TARGETS_BP, Report, bench, find_all_variants
 from bnnchain.cli.bench_rows import Variant, find_roof, find_variants, measure_rate, measure_ticket_row, train_parent
 from bnnchain.consensus import lottery
@@ -22,6 +22,7 @@ from bnnchain_kernels import native
 from bnnchain_kernels.errors import Unavailable
 from bnnchain_kernels.evaluator import Samples
 from bnnchain_kernels.measure import Roof, needed_macs, random_network
+from bnnchain_kernels.model import Architecture, Dense
 from bnnchain_kernels.reference import ReferenceEvaluator
 
 if TYPE_CHECKING:
@@ -65,7 +66,6 @@ def test_json_to_stdout_leaves_the_tables_to_stderr() -> None:
     ("arguments", "said"),
     [
         (["--backend", "fpga"], "overlay|pynq"),
-        (["--backend", "fpga-sim"], "counts cycles"),
         (["--data", "."], "dataset fetch mnist"),
     ],
 )
@@ -162,3 +162,23 @@ def test_a_data_set_that_fits_no_shape_is_refused() -> None:
     dataset = build_dataset("other", bytes([1, 2, 3]), other, other, licence="x", origin="x")
     with pytest.raises(Unavailable, match="fits other"):
         train_parent(dataset)
+
+
+def test_the_overlay_is_modelled_and_says_so(tmp_path: Path) -> None:
+    file = tmp_path / "overlay.json"
+    done = bnnchain("bench", "--backend", "fpga-sim", "--json", str(file))
+    assert "modelled at 100 MHz" in done.stdout
+    assert "nothing was run on hardware" in done.stdout
+    rows = {row["model"]: row for row in json.loads(file.read_text())["rows"]}
+    # The design's ideals for valid convolutions, 64 cycles a layer allowed on top.
+    for name, ideal in (("cnn-4k", 1_928), ("cnn-94k", 6_430)):
+        row = rows[name]
+        assert sum(row["layer_cycles"]) <= ideal + 64 * len(ZOO[name].layers)
+        assert row["images_per_s"] == pytest.approx(100e6 * 16 / row["batch_cycles"])
+
+
+def test_a_network_that_does_not_fit_the_overlay_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ZOO, "wide", Architecture(28, 28, 1, (Dense(4_096), Dense(4_096), Dense(10))))
+    (row,) = bench_overlay.overlay_rows(["wide"])
+    assert row.refused
+    assert row.images_per_s == 0

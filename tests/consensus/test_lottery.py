@@ -165,7 +165,7 @@ def test_the_ticket_is_bound_to_everything_but_itself() -> None:
 
 CLOSED = {"is_lottery_open": 0, "block_interval_s": 60}
 HARD = 1 << 252
-"""A ticket on the spec's tiny model, whose cost is nearly all overhead, wins about one time in twelve at this target."""
+"""A ticket on the spec's tiny model, whose cost is nearly all overhead, wins about one time in twelve then."""
 
 
 def test_a_mined_block_is_accepted_and_a_loser_refused(tmp_path: Path) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from e2e.processes import bnnchain
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_the_demo_validates_on_the_simulated_overlay(simulator: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from bnnchain import __version__
 from bnnchain.bnn.zoo import ZOO
-from bnnchain.cli import bench_rows
+from bnnchain.cli import bench_overlay, bench_rows
 from bnnchain.cli.options import backend_option, data_option, json_option, write_json
 from bnnchain.consensus.errors import Unavailable
 from bnnchain.consensus.params import BP
@@ -79,8 +79,12 @@ def bench(
 ) -> None:
     """Measure images, candidates and tickets a second, against the processor's own roof.
 
-    'auto' measures every backend that runs here.  The search races on the embedded digits; --data names MNIST's files.
+    'auto' measures every backend that runs here; 'fpga-sim' models the overlay's cycles instead.  The search races on
+    the embedded digits; --data names MNIST's files.
     """
+    if backend == "fpga-sim":
+        show_overlay(models or tuple(ZOO), json_file)
+        return
     models = models or (QUICK_MODELS if quick else tuple(ZOO))
     threads = threads or ((1,) if quick else tuple(sorted({1, default_threads()})))
     effort = QUICK if quick else FULL
@@ -103,6 +107,13 @@ def bench(
     for name, reason in report.not_measured.items():
         console.print(f"not measured: {name}: {reason}", highlight=False, soft_wrap=True)
     write_json(json_file, to_json(report, machine))
+
+
+def show_overlay(models: Sequence[str], json_file: str | None) -> None:
+    """Show what the overlay's cycle model says; a simulation's own speed would say nothing."""
+    rows = bench_overlay.overlay_rows(models)
+    Console(stderr=json_file == "-").print(bench_overlay.overlay_table(rows))
+    write_json(json_file, bench_overlay.overlay_report(rows))
 
 
 def describe_machine() -> dict[str, object]:

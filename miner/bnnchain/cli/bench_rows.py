@@ -104,8 +104,6 @@ def find_variants(backend: str, threads: Sequence[int], *, every_isa: bool) -> l
 
     Raises :class:`Unavailable` where the backend does not run here.
     """
-    if backend == "fpga-sim":
-        raise Unavailable("a simulation's speed says nothing; `bnnchain fpga doctor --backend fpga-sim` counts cycles")
     if backend == "fpga":
         _open_overlay()
         return [Variant(backend)]

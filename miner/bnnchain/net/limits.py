@@ -38,7 +38,7 @@ SERVER_OPTIONS = (
     *_SHARED_OPTIONS,
     ("grpc.so_reuseport", 0),
     ("grpc.max_concurrent_streams", MAX_STREAMS_OF_CONNECTION),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", MIN_PING_INTERVAL_MS),
+    ("grpc.http2.min_ping_interval_without_data_ms", MIN_PING_INTERVAL_MS),
     ("grpc.max_connection_idle_ms", 10 * 60 * 1000),
 )
 CLIENT_OPTIONS = (
