@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from bnnchain.backends import evaluator_factory
@@ -105,8 +106,7 @@ class Node:
             if self._is_at_limit(chain) or chain.missing_datasets():
                 await self._pause()
                 continue
-            head = chain.head.head
-            raw = await asyncio.to_thread(miner.mine, lambda head=head: self._is_outdated(chain, head))  # type: ignore[misc]
+            raw = await asyncio.to_thread(miner.mine, partial(self._is_outdated, chain, chain.head.head))
             if raw is not None and not self._stopping.is_set():
                 await self._publish(network, raw)
 

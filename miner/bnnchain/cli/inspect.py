@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich import box
@@ -122,7 +122,7 @@ def show_family(home: Home, family_id: int, json_file: str | None) -> None:
         f"family {family_id}: {result['shape']}, {result['weights']} weights, generation {family.generation}"
     )
     for member in members:
-        share = 100 * int(member["correct_new"]) / int(member["eval_total"])  # type: ignore[call-overload]
+        share = 100 * member["correct_new"] / member["eval_total"]
         say(json_file)(
             f"  height {member['height']:>6}  {member['kind']:6}  generation {member['generation']:>4}"
             f"  {member['correct_new']}/{member['eval_total']} ({share:.2f} %)"
@@ -199,7 +199,7 @@ def describe_shape(family: FamilyState) -> str:
     return " ".join([f"{shape.height}x{shape.width}x{shape.planes}", *map(_describe_layer, shape.layers)])
 
 
-def describe_block(raw: bytes) -> dict[str, object]:
+def describe_block(raw: bytes) -> dict[str, Any]:
     """Return a block's fields for people and programs; hashes as hex."""
     block = decode_block(raw)
     header = block.header

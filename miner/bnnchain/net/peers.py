@@ -111,6 +111,7 @@ class Peers:
             except BnnchainError as error:
                 log.info("peer %s: %s", address, error)
             except Exception:
+                # A bug of ours in one session must not end the dialling of this peer for ever: said, then tried again.
                 log.exception("peer %s: internal error", address)
             if time.monotonic() - started > STABLE_S:
                 backoff.reset()
