@@ -5,8 +5,9 @@
 
 DIR holds the MNIST files.  One founder a seed is trained until it reaches the target; then each preset's gain and
 difference are searched for from it, on all 60,000 images, timed by the clock.  ``limit`` asks for the impossible and
-shows how far a search comes in its time, and when each quarter of a percent was gained.  Candidates per second and core are measured on the first founder with single
-moves of one to three flips that must gain 1 % of the pool, or anything.  ``--json -`` is stdout.
+shows how far a search comes in its time, and when each quarter of a percent was gained.  Candidates per second and
+core are measured on the first founder with single moves of one to three flips that must gain 1 % of the pool, or
+anything.  The JSON file is written after each search, so a run that is ended keeps its rows; ``--json -`` is stdout.
 
 Set OPENBLAS_NUM_THREADS=1: the search has threads of its own.
 """
@@ -72,6 +73,7 @@ def main() -> None:
         for seed, founder in enumerate(founders):
             row = search(options, dataset, evaluator, heldout, name, seed, founder)
             rows.append(row)
+            write_json(options, load, rates, rows)
             print(
                 "{preset:13} seed {seed}: {founded_accuracy:.4f} -> {accuracy:.4f}, held out {accuracy_heldout:.4f},"
                 " reached {reached} in {seconds:.2f} s, {candidates} candidates, {flips} flips, {bytes} bytes".format(
@@ -81,13 +83,19 @@ def main() -> None:
                 flush=True,
             )
         summarise(name, [row for row in rows if row["preset"] == name], report)
-    if options.json:
-        described = {"machine": machine_name(), "load": [load, os.getloadavg()[0]], "threads": options.threads}
-        text = json.dumps({**described, "search": rates, "rows": rows}, indent=1)
-        if options.json == "-":
-            print(text)
-        else:
-            Path(options.json).write_text(text + "\n", encoding="utf-8")
+    if options.json == "-":
+        print(json.dumps(report_of(options, load, rates, rows), indent=1))
+
+
+def report_of(options: argparse.Namespace, load: float, rates: Any, rows: Any) -> dict[str, Any]:  # noqa: ANN401
+    described = {"machine": machine_name(), "load": [load, os.getloadavg()[0]], "threads": options.threads}
+    return {**described, "processor_time": options.processor_time, "search": rates, "rows": rows}
+
+
+def write_json(options: argparse.Namespace, load: float, rates: Any, rows: Any) -> None:  # noqa: ANN401
+    if options.json and options.json != "-":
+        text = json.dumps(report_of(options, load, rates, rows), indent=1)
+        Path(options.json).write_text(text + "\n", encoding="utf-8")
 
 
 def train(dataset: Dataset, evaluator: Evaluator, target: float, seed: int) -> FoundedModel:
