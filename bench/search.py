@@ -135,7 +135,7 @@ def search(
 
     def spent() -> float:
         if options.processor_time:
-            return (time.process_time() - cpu_before) / options.threads
+            return (time.process_time() - cpu_before) / int(options.threads)
         return time.perf_counter() - before
 
     running = Search(request, evaluator)
