@@ -49,7 +49,7 @@ class Network:
         if self._listen is not None:
             validate_plain(self._listen, allow_plain=allow_plain)
         identity = Identity(node_id or secrets.token_bytes(NODE_ID_BYTES), role)
-        conduct = Conduct(ban_s)
+        conduct = Conduct(ban_s, lambda: asyncio.get_running_loop().time())
         self.node_id = identity.node_id
         self._intake = Intake(chain, mempool)
         self._sync = Sync(self._intake)

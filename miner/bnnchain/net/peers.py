@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import time
 from typing import TYPE_CHECKING
 
 from bnnchain.consensus.errors import BnnchainError, Invalid
@@ -101,7 +100,7 @@ class Peers:
     async def _keep(self, address: str) -> None:
         backoff = Backoff()
         while True:
-            started = time.monotonic()
+            started = asyncio.get_running_loop().time()
             try:
                 if not await self._talk(address):
                     return
@@ -113,7 +112,7 @@ class Peers:
             except Exception:
                 # A bug of ours in one session must not end the dialling of this peer for ever: said, then tried again.
                 log.exception("peer %s: internal error", address)
-            if time.monotonic() - started > STABLE_S:
+            if asyncio.get_running_loop().time() - started > STABLE_S:
                 backoff.reset()
             await asyncio.sleep(max(backoff.next_s(), self._conduct.ban_left_s(address)))
 
