@@ -27,7 +27,7 @@ from bnnchain.consensus.codec import encode_block
 from bnnchain.consensus.difficulty import next_target
 from bnnchain.consensus.election import Place, election_order
 from bnnchain.consensus.errors import Invalid
-from bnnchain.consensus.header import core_hash, sign_header, transactions_root
+from bnnchain.consensus.header import body_root, core_hash, sign_header
 from bnnchain.consensus.learning import required_flips, required_gain
 from bnnchain.consensus.lineage import new_family, novel_flips
 from bnnchain.consensus.params import Params, params_hash, preset
@@ -39,6 +39,7 @@ from bnnchain.consensus.types import (
     MAX_TARGET,
     VERSION,
     Amount,
+    AvailabilityProof,
     Block,
     BlockId,
     BlockKind,
@@ -372,19 +373,24 @@ class Builder:
         key: Ed25519PrivateKey | None = None,
         model: bytes | None = None,
         transactions: Sequence[Transaction] | None = None,
+        proofs: Sequence[AvailabilityProof] | None = None,
+        stale: Header | None = None,
         **fields: Any,
     ) -> Block:
         """Return a block with body or header fields replaced, and with root, y and signature right for that.
 
-        A ``tx_root``, ``y`` or ``signature`` given here is kept, wrong as it may be; so is ``miner``.
+        A ``body_root``, ``y`` or ``signature`` given here is kept, wrong as it may be; so is ``miner``.
         """
         state, key = on or self.state, key or self.key
         block = Block(
             block.header,
             block.model if model is None else model,
             block.transactions if transactions is None else tuple(transactions),
+            block.proofs if proofs is None else tuple(proofs),
+            stale or block.stale,
         )
-        derived = {"tx_root": transactions_root(block.transactions), "miner": public_key(key)}
+        root = body_root(block.transactions, block.proofs, block.stale)
+        derived = {"body_root": root, "miner": public_key(key)}
         header = replace(block.header, **{**derived, **fields})
         if "y" not in fields:
             header = replace(header, y=ticket_value(state, header))
@@ -430,9 +436,9 @@ class Builder:
             chain_id=state.spec.chain_id,
             height=Height(state.height + 1),
             previous_hash=state.head,
-            timestamp=max(state.timestamp, sorted(state.recent_timestamps)[len(state.recent_timestamps) // 2]) + 1,
+            timestamp=state.timestamp + 1,
             miner=PublicKey(bytes(32)),
-            tx_root=ZERO_HASH,
+            body_root=ZERO_HASH,
             params_hash=params_hash(params),
             kind=kind,
             dataset_id=DatasetId(ZERO_HASH),

@@ -22,7 +22,7 @@ from bnnchain.consensus.codec import (
     encode_header,
     encode_transaction,
 )
-from bnnchain.consensus.header import block_id, transactions_root
+from bnnchain.consensus.header import block_id, body_root
 from bnnchain.consensus.state import genesis_state
 from bnnchain.consensus.types import Block, BlockKind, Header, Transaction, TransactionKind, Transfer
 from bnnchain.wire import ZERO_HASH, tagged_hash
@@ -128,9 +128,9 @@ def test_an_id_covers_everything_but_the_signature(header: Header) -> None:
 
 def test_the_transaction_root_binds_signatures_and_order() -> None:
     first, second = transfer(), transfer(ALICE, nonce=1)
-    assert transactions_root([]) == ZERO_HASH
-    assert transactions_root([first, second]) != transactions_root([second, first])
-    assert transactions_root([first]) != transactions_root([replace(first, signature=bytes(64))])
+    assert body_root([]) == ZERO_HASH
+    assert body_root([first, second]) != body_root([second, first])
+    assert body_root([first]) != body_root([replace(first, signature=bytes(64))])
 
 
 @pytest.mark.parametrize(

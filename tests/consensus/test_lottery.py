@@ -155,7 +155,7 @@ def test_the_ticket_is_bound_to_everything_but_itself() -> None:
     header = builder.found(builder.place()).header
     core = core_hash(header)
     for field, value in (
-        ("previous_hash", b"\1" * 32), ("miner", b"\1" * 32), ("tx_root", b"\1" * 32), ("model_hash", b"\1" * 32),
+        ("previous_hash", b"\1" * 32), ("miner", b"\1" * 32), ("body_root", b"\1" * 32), ("model_hash", b"\1" * 32),
         ("timestamp", header.timestamp + 1), ("correct_new", 0), ("target", 5), ("family_id", 9), ("height", 2),
     ):  # fmt: skip
         assert core_hash(replace(header, **{field: value})) != core, field

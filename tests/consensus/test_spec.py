@@ -35,7 +35,7 @@ def test_a_spec_comes_back_with_its_genesis() -> None:
 def test_genesis_commits_to_every_byte_of_the_spec() -> None:
     spec = make_spec()
     header = spec.genesis_header
-    assert header.tx_root == tagged_hash("spec", encode_spec(spec))
+    assert header.body_root == tagged_hash("spec", encode_spec(spec))
     assert (header.height, header.kind, header.previous_hash) == (0, BlockKind.IDLE, ZERO_HASH)
     assert len(encode_header(header)) == 439
     others = [

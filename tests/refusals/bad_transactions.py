@@ -63,12 +63,12 @@ def double_spend_over_two_blocks(builder: Builder) -> bytes:
     return encode_block(builder.idle(transactions=[transfer(recipient=BOB)]))
 
 
-@refused("bad-tx-root")
+@refused("bad-body-root")
 def transactions_in_another_order(builder: Builder) -> bytes:
     block = builder.idle(transactions=[transfer(nonce=0), transfer(nonce=1)])
     return encode_block(replace(block, transactions=block.transactions[::-1]))
 
 
-@refused("bad-tx-root")
+@refused("bad-body-root")
 def transaction_taken_out(builder: Builder) -> bytes:
     return encode_block(replace(builder.idle(transactions=[transfer()]), transactions=()))

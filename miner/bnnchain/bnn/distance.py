@@ -10,7 +10,13 @@ from bnnchain.bnn.encoding import flip_positions
 from bnnchain_kernels.model import Conv3x3
 
 if TYPE_CHECKING:
-    from bnnchain_kernels.model import Architecture, Model, UInt8Array
+    from collections.abc import Sequence
+
+    from bnnchain_kernels.model import Architecture, Model, UInt8Array, UInt64Array
+
+NEAR_DIVISOR = 8
+"""Rows of K weights are nearly the same where they differ in at most K divided by this."""
+_BIT_COUNTS = np.array([octet.bit_count() for octet in range(256)], np.uint8)
 
 
 def hamming(first: Model, second: Model) -> int:
@@ -39,3 +45,33 @@ def shape_distance(first: Architecture, second: Architecture) -> int:
 def prediction_difference(first: UInt8Array, second: UInt8Array) -> int:
     """Return the number of samples on which two ``uint8[n]`` lists of predicted classes differ."""
     return int(np.count_nonzero(first != second))
+
+
+def near_rows(model: Model, others: Sequence[Model], least_weights: int) -> tuple[int, int]:
+    """Return (how many of a model's rows are nearly another's, how many were compared).
+
+    Rows of K >= ``least_weights`` are compared with all rows of equal K of the ``others``.  Near is a Hamming distance
+    of at most K // 8 to the row or to its negation, which is the same neuron to the next layer.
+    """
+    near = compared = 0
+    for layer, rows in zip(model.architecture.geometry, model.weights, strict=True):
+        if layer.fan_in < least_weights:
+            continue
+        compared += len(rows)
+        pool = [other_rows for other in others for other_rows in _rows_of(other, layer.fan_in)]
+        if pool:
+            near += _near_count(rows, np.concatenate(pool), layer.fan_in)
+    return near, compared
+
+
+def _rows_of(model: Model, fan_in: int) -> list[UInt64Array]:
+    geometry = model.architecture.geometry
+    return [rows for layer, rows in zip(geometry, model.weights, strict=True) if layer.fan_in == fan_in]
+
+
+def _near_count(rows: UInt64Array, others: UInt64Array, fan_in: int) -> int:
+    limit, near = fan_in // NEAR_DIVISOR, 0
+    for row in rows:
+        distances = _BIT_COUNTS[(others ^ row).view(np.uint8)].sum(axis=1, dtype=np.int64)
+        near += bool(((distances <= limit) | (distances >= fan_in - limit)).any())
+    return near

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 from bnnchain.consensus.codec import encode_transaction
 from bnnchain.consensus.errors import Invalid
-from bnnchain.consensus.transactions import transaction_id, validate_spendable, validate_stateless
+from bnnchain.consensus.transactions import cost, transaction_id, validate_spendable, validate_stateless
 from bnnchain.consensus.types import Account, Amount, Height, PublicKey, Transaction, TransactionId
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bnnchain.chain.chain import Chain
+    from bnnchain.consensus.params import Params
 
 MAX_TRANSACTIONS = 10_000
 MAX_PER_SENDER = 256
@@ -46,8 +47,10 @@ class Mempool:
             if len(queue) >= MAX_PER_SENDER or len(self._by_id) >= MAX_TRANSACTIONS:
                 raise Invalid("mempool-full", waiting=len(self._by_id), of_sender=len(queue))
             head = self._chain.head
-            account = _after(head.ledger.account(transaction.sender), queue)
-            validate_spendable(transaction, account, Height(head.height + 1))
+            height = Height(head.height + 1)
+            params = head.spec.params_at(height)
+            account = _after(head.ledger.account(transaction.sender), queue, params)
+            validate_spendable(transaction, account, height, params)
             self._queues[transaction.sender] = [*queue, transaction]
             self._by_id[identity] = transaction
             return True
@@ -89,19 +92,21 @@ class Mempool:
             waiting = [*abandoned, *(transaction for queue in self._queues.values() for transaction in queue)]
             self._queues, self._by_id = {}, {}
             head = self._chain.head
+            height = Height(head.height + 1)
+            params = head.spec.params_at(height)
             for transaction in waiting:
                 queue = self._queues.get(transaction.sender, [])
                 if len(queue) >= MAX_PER_SENDER or len(self._by_id) >= MAX_TRANSACTIONS:
                     continue
-                account = _after(head.ledger.account(transaction.sender), queue)
+                account = _after(head.ledger.account(transaction.sender), queue, params)
                 try:
-                    validate_spendable(transaction, account, Height(head.height + 1))
+                    validate_spendable(transaction, account, height, params)
                 except Invalid:
                     continue
                 self._queues[transaction.sender] = [*queue, transaction]
                 self._by_id[transaction_id(transaction)] = transaction
 
 
-def _after(account: Account, queue: list[Transaction]) -> Account:
-    spent = sum(transaction.body.amount + transaction.fee for transaction in queue)
+def _after(account: Account, queue: list[Transaction], params: Params) -> Account:
+    spent = sum(cost(transaction, params) for transaction in queue)
     return Account(Amount(account.balance - spent), account.nonce + len(queue))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from bnnchain.consensus.state import ChainState, ModelRecord
     from bnnchain.consensus.types import Block, BlockId, DatasetId
     from bnnchain_kernels.evaluator import Evaluator, EvaluatorFactory, Samples
-    from bnnchain_kernels.model import Model, UInt8Array
+    from bnnchain_kernels.model import Int32Array, Model, UInt8Array
 
 PREDICTION_IMAGES = 8_192
 """Images whose logits are held at once while predictions are made."""
@@ -83,11 +83,10 @@ class Validator:
         """
         block = decode_block(raw)
         header = transition.check_header(state, block.header, now)
-        task = header.task
-        tickets = self.ticket_evaluator(task.previous_hash, task.dataset_id, header.params.n_eval)
-        size = min(header.params.n_eval, len(self.pool(task.dataset_id)))
-        transition.check_lottery(header, tickets.logits(task.child, 0, size))
+        transition.check_lottery(header, self._ticket_logits(header))
         checked = transition.check_body(state, header, block, len(raw))
+        if checked.stale is not None:
+            transition.check_stale_lottery(checked.stale, self._ticket_logits(checked.stale))
         after = transition.accept(state, checked, self._count(checked))
         return Judged(block, header.block_id, after)
 
@@ -108,6 +107,11 @@ class Validator:
 
         return self._predictions.get(dataset_id + model_hash, compute)
 
+    def _ticket_logits(self, header: transition.CheckedHeader) -> Int32Array:
+        task, n_eval = header.task, header.params.n_eval
+        tickets = self.ticket_evaluator(task.previous_hash, task.dataset_id, n_eval)
+        return tickets.logits(task.child, 0, min(n_eval, len(self.pool(task.dataset_id))))
+
     def _count(self, checked: transition.CheckedBlock) -> transition.Counts | None:
         place, model = checked.checked_header.place, checked.model
         if place is None or model is None:
@@ -115,11 +119,12 @@ class Validator:
         correct = count_correct(self.evaluator(place.dataset_id), model, len(self.pool(place.dataset_id)))
         if correct != checked.block.header.correct_new:
             raise Invalid("bad-claim", claimed=checked.block.header.correct_new, counted=correct)
+        majority = int(np.bincount(self.pool(place.dataset_id).labels).max())
         if place.kind != BlockKind.FOUND or place.family is None:
-            return transition.Counts(correct, None, ())
+            return transition.Counts(correct, None, (), majority)
         own = self.predictions(place.dataset_id, model, checked.block.header.model_hash)
         others = [self._founder_predictions(place.dataset_id, founder) for founder in place.family.founders]
-        return transition.Counts(correct, own, others)
+        return transition.Counts(correct, own, others, majority)
 
     def _founder_predictions(self, dataset_id: DatasetId, founder: ModelRecord) -> UInt8Array:
         return self.predictions(dataset_id, founder.model, founder.model_hash)

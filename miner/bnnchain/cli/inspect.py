@@ -20,7 +20,7 @@ from bnnchain.consensus.codec import decode_block
 from bnnchain.consensus.errors import Unavailable
 from bnnchain.consensus.header import block_id
 from bnnchain.consensus.transactions import transaction_id
-from bnnchain.consensus.types import Block, BlockId, BlockKind
+from bnnchain.consensus.types import Block, BlockId, BlockKind, Bounty, Transfer, Upload
 from bnnchain.home import Home, parse_hash
 from bnnchain.wire import HASH_BYTES
 from bnnchain_kernels.model import Conv3x3, Layer
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bnnchain.consensus.state import ChainState, FamilyState
+    from bnnchain.consensus.types import TransactionBody
 
 SHORT_ID = 16
 MAX_HEIGHT = (1 << 63) - 1
@@ -226,16 +227,27 @@ def describe_block(raw: bytes) -> dict[str, Any]:
 
 
 def describe_transaction(block: Block, index: int) -> dict[str, object]:
-    """Return a transfer's fields; hashes as hex."""
+    """Return a transaction's fields; hashes as hex."""
     transaction = block.transactions[index]
     return {
         "id": transaction_id(transaction).hex(),
+        "kind": type(transaction.body).__name__.lower(),
         "sender": transaction.sender.hex(),
-        "recipient": transaction.body.recipient.hex(),
-        "amount": transaction.body.amount,
+        **_describe_body(transaction.body),
         "fee": transaction.fee,
         "nonce": transaction.nonce,
     }
+
+
+def _describe_body(body: TransactionBody) -> dict[str, object]:
+    if isinstance(body, Transfer):
+        return {"recipient": body.recipient.hex(), "amount": body.amount}
+    if isinstance(body, Bounty):
+        return {"dataset": body.dataset_id.hex(), "amount": body.amount}
+    if isinstance(body, Upload):
+        manifest = body.manifest
+        return {"dataset": manifest.dataset_id.hex(), "name": manifest.name, "pool": manifest.pool_size}
+    return {"miner": body.first.miner.hex(), "height": body.first.height}
 
 
 def _describe_layer(layer: Layer) -> str:

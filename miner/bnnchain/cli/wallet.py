@@ -14,7 +14,7 @@ from bnnchain.consensus.codec import decode_block, encode_transaction
 from bnnchain.consensus.header import block_id
 from bnnchain.consensus.signatures import public_key
 from bnnchain.consensus.transactions import sign_transfer
-from bnnchain.consensus.types import Amount, Height, PublicKey, TransactionId
+from bnnchain.consensus.types import Amount, Height, PublicKey, TransactionId, Transfer
 from bnnchain.home import Home, parse_hash, parse_public_key
 from bnnchain.net.client import NodeClient
 from bnnchain_kernels.reference import ReferenceEvaluator
@@ -134,7 +134,7 @@ def status(address: str, identity: str, json_file: str | None) -> None:
 def describe_account(state: ChainState, key: PublicKey) -> dict[str, object]:
     """Return an account's money in units, for people and programs."""
     account = state.ledger.account(key)
-    immature = sum(coinbase.amount for coinbase in state.coinbases if coinbase.miner == key)
+    immature = sum(coinbase.amount for coinbase in state.coinbases if coinbase.owner == key)
     return {
         "address": key.hex(),
         "balance": account.balance,
@@ -154,7 +154,8 @@ def _entries(block: Block, key: PublicKey) -> list[dict[str, object]]:
     if block.header.miner == key:
         entries.append({"height": height, "what": "mined", "id": block_id(block.header).hex()})
     for index, transaction in enumerate(block.transactions):
-        if key in (transaction.sender, transaction.body.recipient):
+        recipient = transaction.body.recipient if isinstance(transaction.body, Transfer) else None
+        if key in (transaction.sender, recipient):
             what = "sent" if transaction.sender == key else "received"
             entries.append({"height": height, "what": what, **describe_transaction(block, index)})
     return entries

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bnnchain.consensus.params import MEDIAN_TIME_BLOCKS, Params
 from bnnchain.consensus.types import MAX_TARGET
 
 if TYPE_CHECKING:
+    from bnnchain.consensus.params import Params
     from bnnchain.consensus.state import ChainState
 
 HALFLIFE_INTERVALS = 10
@@ -50,8 +50,3 @@ def asert(anchor_target: int, time_delta_s: int, height_delta: int, interval_s: 
 def block_weight(target: int) -> int:
     """Return the expected number of tickets that a target stands for."""
     return (1 << 256) // (target + 1)
-
-
-def median_time_past(state: ChainState) -> int:
-    """Return the median of the last 11 timestamps (of all of a shorter chain)."""
-    return sorted(state.recent_timestamps[-MEDIAN_TIME_BLOCKS:])[len(state.recent_timestamps) // 2]

@@ -5,12 +5,14 @@ PROTOCOL.md, section "Election".  The order is derived from the state alone, so 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from bnnchain.consensus.types import BlockKind, DatasetId
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from bnnchain.consensus.params import Params
     from bnnchain.consensus.state import ChainState, FamilyState
 
@@ -35,14 +37,14 @@ def election_order(state: ChainState, params: Params) -> tuple[Place, ...]:
     families by ``(model_count - join_offset, dataset age, family)``, which found until their population is complete
     and evolve afterwards.
     """
-    ages = {dataset_id: age for age, dataset_id in enumerate(state.datasets)}
     open_families = [family for family in state.families if is_open(family, state, params)]
-    wanting = []
-    for dataset_id, age in ages.items():
-        if sum(family.dataset_id == dataset_id for family in open_families) < params.min_families:
-            ever = sum(family.dataset_id == dataset_id for family in state.families)
-            wanting.append((ever, age, dataset_id))
-    places = [Place(BlockKind.FOUND, dataset_id, len(state.families), None) for _, _, dataset_id in sorted(wanting)]
+    wanting = [
+        dataset_id
+        for dataset_id, entry in state.datasets.items()
+        if entry.is_active and sum(family.dataset_id == dataset_id for family in open_families) < params.min_families
+    ]
+    places = [_new_family(state, dataset_id) for dataset_id in _fewest_families_first(state, wanting)]
+    ages = {dataset_id: age for age, dataset_id in enumerate(state.datasets)}
     for family in sorted(
         open_families, key=lambda family: (round_key(family), ages[family.dataset_id], family.family_id)
     ):
@@ -52,9 +54,18 @@ def election_order(state: ChainState, params: Params) -> tuple[Place, ...]:
     return tuple(places)
 
 
-def open_place_count(elapsed_s: int, params: Params) -> int:
-    """Return how many places of the order may be filled ``elapsed_s`` after the parent block: at least the first."""
-    return max(0, elapsed_s) // params.skip_s + 1
+def open_places(state: ChainState, elapsed_s: int, params: Params) -> tuple[Place, ...]:
+    """Return the places that may be filled ``elapsed_s`` after the parent block, first place first: at least one.
+
+    Once ``relief_s`` have passed, a new family on the data set with fewest is one of them, wanted or not.  Ruling:
+    where blocks without a model are forbidden, a family at its best would halt the chain.
+    """
+    places = election_order(state, params)[: elapsed_s // params.skip_s + 1]
+    if not params.relief_s or elapsed_s < params.relief_s:
+        return places
+    active = [dataset_id for dataset_id, entry in state.datasets.items() if entry.is_active]
+    relief = _new_family(state, _fewest_families_first(state, active)[0])
+    return places if relief in places else (*places, relief)
 
 
 def round_key(family: FamilyState) -> int:
@@ -74,8 +85,31 @@ def join_offset(state: ChainState, params: Params) -> int:
 def is_open(family: FamilyState, state: ChainState, params: Params) -> bool:
     """Answer whether a family may have another model in the block after ``state``.
 
-    It closes at ``max_family_generations``, or when ``family_patience`` blocks have passed since its last model.
+    It closes at ``max_family_generations``, or when ``family_patience`` blocks have passed since its last model; while
+    its data set is not active it waits.
     """
-    if family.generation >= params.max_family_generations:
+    if family.generation >= params.max_family_generations or not state.datasets[family.dataset_id].is_active:
         return False
     return state.height - family.latest.height < params.family_patience
+
+
+def rejoined(before: ChainState, after: ChainState, returned: Collection[DatasetId], params: Params) -> ChainState:
+    """Return ``after`` with the families of data sets that were suspended level with the round, as newcomers are.
+
+    Ruling: else they would fill every block until their counters had caught up.
+    """
+    offset = join_offset(before, params)
+    families = tuple(
+        replace(family, join_offset=family.model_count - 1 + offset) if family.dataset_id in returned else family
+        for family in after.families
+    )
+    return replace(after, families=families)
+
+
+def _new_family(state: ChainState, dataset_id: DatasetId) -> Place:
+    return Place(BlockKind.FOUND, dataset_id, len(state.families), None)
+
+
+def _fewest_families_first(state: ChainState, dataset_ids: Collection[DatasetId]) -> list[DatasetId]:
+    """Return the data sets by the families they ever had, fewest first, the older of equals first."""
+    return sorted(dataset_ids, key=lambda wanted: sum(family.dataset_id == wanted for family in state.families))

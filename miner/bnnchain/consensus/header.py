@@ -1,4 +1,4 @@
-"""What is derived from a header: its id, its core, its signature, the Merkle root of its transactions."""
+"""What is derived from a header: its id, its core, its signature; and the Merkle root of a body."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bnnchain.consensus import signatures
-from bnnchain.consensus.codec import encode_core, encode_transaction, encode_unsigned
+from bnnchain.consensus.codec import encode_core, encode_header, encode_proof, encode_transaction, encode_unsigned
 from bnnchain.consensus.types import (
     VERSION,
+    AvailabilityProof,
     BlockId,
     BlockKind,
     DatasetId,
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+_PROOF, _STALE, _TRANSACTION = b"\x00", b"\x01", b"\x02"
+
 
 def block_id(header: Header) -> BlockId:
     """Return the 32-byte id of a block; it excludes the signature, so no third party can change it."""
@@ -40,7 +43,7 @@ def idle_header(
     previous_hash: BlockId,
     timestamp: int,
     miner: PublicKey,
-    tx_root: bytes,
+    body_root: bytes,
     params_hash: bytes,
     target: int,
 ) -> Header:
@@ -52,7 +55,7 @@ def idle_header(
         previous_hash=previous_hash,
         timestamp=timestamp,
         miner=miner,
-        tx_root=tx_root,
+        body_root=body_root,
         params_hash=params_hash,
         kind=BlockKind.IDLE,
         dataset_id=DatasetId(ZERO_HASH),
@@ -77,9 +80,17 @@ def core_hash(header: Header) -> bytes:
     return tagged_hash("core", encode_core(header))
 
 
-def transactions_root(transactions: Sequence[Transaction]) -> bytes:
-    """Return the Merkle root over the transactions' whole bytes."""
-    return merkle_root([encode_transaction(transaction) for transaction in transactions])
+def body_root(
+    transactions: Sequence[Transaction], proofs: Sequence[AvailabilityProof] = (), stale: Header | None = None
+) -> bytes:
+    """Return the Merkle root over the body's items, each behind its tag byte: proofs, stale header, transactions.
+
+    Whole bytes, signatures included: nothing of a body can be changed, added or taken away under its block's id.
+    """
+    items = [_PROOF + encode_proof(proof) for proof in proofs]
+    if stale is not None:
+        items.append(_STALE + encode_header(stale))
+    return merkle_root([*items, *(_TRANSACTION + encode_transaction(each) for each in transactions)])
 
 
 def sign_header(header: Header, key: Ed25519PrivateKey) -> Header:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bnnchain.bnn.distance import prediction_difference
+from bnnchain.bnn.distance import near_rows, prediction_difference
 from bnnchain.consensus.errors import Invalid
 from bnnchain.consensus.lineage import novel_flip_count
 from bnnchain.consensus.params import BP, Params, share_ceil
@@ -13,8 +13,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bnnchain.bnn.encoding import FlipPositions
-    from bnnchain.consensus.state import FamilyState
-    from bnnchain_kernels.model import Architecture, UInt8Array
+    from bnnchain.consensus.state import DatasetState, FamilyState
+    from bnnchain_kernels.model import Architecture, Model, UInt8Array
+
+MIN_ROW_WEIGHTS = 64
+"""Neurons of fewer weights are alike by chance."""
+MAX_COMPARED_FAMILIES = 256
+"""A model's rows are compared with those of the youngest families, so that a long chain does not slow down."""
 
 
 def required_gain(family: FamilyState, pool_size: int, elapsed_s: int, params: Params) -> int:
@@ -26,7 +31,7 @@ def required_gain(family: FamilyState, pool_size: int, elapsed_s: int, params: P
         base = family.last_gain * params.gain_of_last_bp // BP
     else:
         base = share_ceil(pool_size, params.min_population_acc_bp)
-    halvings = max(0, elapsed_s) // params.gain_halflife_s if params.gain_halflife_s else 0
+    halvings = elapsed_s // params.gain_halflife_s if params.gain_halflife_s else 0
     return max(1, base >> halvings)
 
 
@@ -35,9 +40,10 @@ def required_flips(architecture: Architecture, params: Params) -> int:
     return share_ceil(architecture.weight_count, params.min_population_diff_bp)
 
 
-def required_accuracy(pool_size: int, params: Params) -> int:
-    """Return the samples a founding model must label right."""
-    return share_ceil(pool_size, params.min_family_acc_bp)
+def required_accuracy(entry: DatasetState, params: Params) -> int:
+    """Return the samples of its pool that a data set's founding models must label right."""
+    share_bp = params.min_family_acc_bp if entry.min_family_acc_bp is None else entry.min_family_acc_bp
+    return share_ceil(entry.manifest.pool_size, share_bp)
 
 
 def validate_size(architecture: Architecture, pool_size: int, params: Params) -> None:
@@ -64,11 +70,32 @@ def validate_gain(family: FamilyState, claimed: int, pool_size: int, elapsed_s: 
         raise Invalid("bad-gain", gain=gain, wanted=wanted)
 
 
-def validate_accuracy(claimed: int, pool_size: int, params: Params) -> None:
+def validate_accuracy(claimed: int, entry: DatasetState, params: Params) -> None:
     """Raise ``bad-family-accuracy`` where a founding model's claimed count is too low."""
-    wanted = required_accuracy(pool_size, params)
+    wanted = required_accuracy(entry, params)
     if claimed < wanted:
         raise Invalid("bad-family-accuracy", correct=claimed, wanted=wanted)
+
+
+def validate_above_majority(correct: int, majority: int, pool_size: int, params: Params) -> None:
+    """Raise ``bad-family-accuracy`` where a founder is little better than naming the commonest class always.
+
+    Ruling: an uploader states the least accuracy, but its manifest does not say how the labels are spread.
+    """
+    wanted = majority + share_ceil(pool_size, params.majority_margin_bp)
+    if correct < wanted:
+        raise Invalid("bad-family-accuracy", correct=correct, wanted=wanted, commonest_class=majority)
+
+
+def validate_rows(model: Model, others: Sequence[Model], params: Params) -> None:
+    """Raise ``bad-row-reuse`` where too many neurons are nearly those of other families' models (paper section 4.1).
+
+    A row of K >= 64 weights is reused where it, or its negation, which is the same neuron to the next layer, lies
+    within K // 8 bits of a row of equal K of one of ``others``.
+    """
+    reused, total = near_rows(model, others, MIN_ROW_WEIGHTS)
+    if reused > total * params.max_shared_rows_bp // BP:
+        raise Invalid("bad-row-reuse", reused=reused, rows=total)
 
 
 def validate_founder_difference(predictions: UInt8Array, others: Sequence[UInt8Array], params: Params) -> None:

@@ -102,14 +102,14 @@ class ChainSpec:
 
     @cached_property
     def genesis_header(self) -> Header:
-        """The header of block 0: unsigned, it commits to the spec by its transaction root."""
+        """The header of block 0: unsigned, it commits to the spec by its body root."""
         return idle_header(
             chain_id=self.chain_id,
             height=Height(0),
             previous_hash=BlockId(ZERO_HASH),
             timestamp=self.genesis_time,
             miner=PublicKey(bytes(KEY_BYTES)),
-            tx_root=tagged_hash("spec", encode_spec(self)),
+            body_root=tagged_hash("spec", encode_spec(self)),
             params_hash=params_hash(self.params_at(0)),
             target=self.initial_target,
         )

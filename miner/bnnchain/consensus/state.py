@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from bnnchain.consensus.ledger import Ledger
@@ -58,21 +59,61 @@ class FamilyState:
     """None until the first EVOLVE block."""
 
 
+NO_MONEY = Amount(0)
+
+
+class DatasetStatus(IntEnum):
+    """Where a data set stands; models are elected for active ones alone."""
+
+    PENDING = 1
+    ACTIVE = 2
+    SUSPENDED = 3
+    CLOSED = 4
+
+
 @dataclass(frozen=True, slots=True)
 class DatasetState:
-    """A data set that models are elected for, and since when."""
+    """A data set after some block."""
 
     manifest: Manifest
+    uploader: PublicKey | None
+    """None: the chain's own, which is active for ever."""
+    min_family_acc_bp: int | None
+    """The least accuracy of its founding models; None: the chain's parameter."""
+    status: DatasetStatus
     added_height: Height
+    since_height: Height
+    """Of the block that gave it its status."""
+    window: int = 0
+    """One bit for each recent block, the last one lowest: whether it proved that the pool can be had."""
+    below_blocks: int = 0
+    """Blocks in a row after which too few recent ones had."""
+    deposit: Amount = NO_MONEY
+    bounty: Amount = NO_MONEY
+    record: int = 0
+    """Most samples of the pool that a model on the chain labels right; 0: no model yet."""
+
+    @property
+    def is_active(self) -> bool:
+        return self.status == DatasetStatus.ACTIVE
+
+    @property
+    def is_closed(self) -> bool:
+        return self.status == DatasetStatus.CLOSED
 
 
 @dataclass(frozen=True, slots=True)
 class Coinbase:
-    """A miner's reward that can be spent from ``mature_height`` on."""
+    """A reward that can be spent from ``mature_height`` on."""
 
     mature_height: Height
-    miner: PublicKey
+    owner: PublicKey
     amount: Amount
+    block_id: BlockId | None
+    """The block whose miner it pays, which loses it where the miner signed another on the same parent.
+
+    None for a share of a bounty that pays another.
+    """
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,8 +124,6 @@ class ChainState:
     head: BlockId
     height: Height
     timestamp: int
-    recent_timestamps: tuple[int, ...]
-    """Of the last 11 blocks, head last."""
     weight: int
     """Sum of the blocks' weights from genesis."""
     datasets: dict[DatasetId, DatasetState]
@@ -94,7 +133,11 @@ class ChainState:
     coinbases: tuple[Coinbase, ...]
     """Immature, oldest first."""
     supply: Amount
-    """All money there is: accounts plus immature coinbases."""
+    """All money there is: accounts, immature coinbases, deposits and bounties."""
+    ancestors: tuple[ChainState, ...] = ()
+    """The last states before this one, oldest first, without theirs: stale headers are judged on them."""
+    included_stale: tuple[tuple[Height, BlockId], ...] = ()
+    """(height of the including block, id) of the stale headers that recent blocks carried."""
 
 
 def genesis_state(spec: ChainSpec) -> ChainState:
@@ -105,11 +148,15 @@ def genesis_state(spec: ChainSpec) -> ChainState:
         head=spec.genesis_id,
         height=Height(0),
         timestamp=spec.genesis_time,
-        recent_timestamps=(spec.genesis_time,),
         weight=0,
-        datasets={DatasetId(spec.dataset.dataset_id): DatasetState(spec.dataset, Height(0))},
+        datasets={DatasetId(spec.dataset.dataset_id): own_dataset(spec.dataset)},
         families=(),
         ledger=ledger,
         coinbases=(),
         supply=ledger.total(),
     )
+
+
+def own_dataset(manifest: Manifest) -> DatasetState:
+    """Return the state of the data set that comes with the chain."""
+    return DatasetState(manifest, None, None, DatasetStatus.ACTIVE, Height(0), Height(0))

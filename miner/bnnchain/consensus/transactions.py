@@ -1,4 +1,7 @@
-"""Transfers: signed, ordered per account, paid for; and the money that a block makes (paper section 4.5)."""
+"""Transactions: signed, ordered per account, paid for; what each kind costs and when it is wrong whatever the state is.
+
+What they do to accounts and data sets is :mod:`bnnchain.consensus.booking`'s (paper section 4.5; PROTOCOL.md, "Money").
+"""
 
 from __future__ import annotations
 
@@ -9,36 +12,47 @@ from typing import TYPE_CHECKING
 from bnnchain.consensus import signatures
 from bnnchain.consensus.codec import encode_unsigned_transaction
 from bnnchain.consensus.errors import Invalid
-from bnnchain.consensus.params import MAX_MONEY
+from bnnchain.consensus.header import block_id, is_signed
+from bnnchain.consensus.params import BP, MAX_MONEY, Params
 from bnnchain.consensus.types import (
     VERSION,
     Account,
     Amount,
+    Bounty,
+    DatasetId,
+    Equivocation,
     Height,
     PublicKey,
     Signature,
     Transaction,
     TransactionId,
-    TransactionKind,
     Transfer,
+    Upload,
 )
 from bnnchain.wire import tagged_hash
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-    from bnnchain.consensus.ledger import Ledger
-    from bnnchain.consensus.state import Coinbase
+    from bnnchain.consensus.types import TransactionBody
 
 SIGNATURE_CACHE = 8_192
 """Verified (sender, id, signature) triples kept, so that a transaction seen in the mempool is not verified twice."""
+_KIB = 1_024
 
 
 def transaction_id(transaction: Transaction) -> TransactionId:
     """Return the 32-byte id; it excludes the signature, so it cannot be changed by a third party."""
     return TransactionId(tagged_hash("tx", encode_unsigned_transaction(transaction)))
+
+
+def sign_transaction(
+    key: Ed25519PrivateKey, body: TransactionBody, *, chain_id: int, nonce: int, fee: Amount, expiry_height: Height
+) -> Transaction:
+    """Return the order ``body`` signed as number ``nonce`` of ``key``'s account."""
+    sender = signatures.public_key(key)
+    unsigned = Transaction(VERSION, chain_id, sender, nonce, fee, expiry_height, body, Signature(b""))
+    return replace(unsigned, signature=signatures.sign(key, transaction_id(unsigned)))
 
 
 def sign_transfer(
@@ -52,18 +66,8 @@ def sign_transfer(
     expiry_height: Height,
 ) -> Transaction:
     """Return a signed transfer of ``amount`` units from ``key``'s account."""
-    unsigned = Transaction(
-        VERSION,
-        TransactionKind.TRANSFER,
-        chain_id,
-        signatures.public_key(key),
-        nonce,
-        fee,
-        expiry_height,
-        Transfer(recipient, amount),
-        Signature(b""),
-    )
-    return replace(unsigned, signature=signatures.sign(key, transaction_id(unsigned)))
+    body = Transfer(recipient, amount)
+    return sign_transaction(key, body, chain_id=chain_id, nonce=nonce, fee=fee, expiry_height=expiry_height)
 
 
 def validate_stateless(transaction: Transaction, chain_id: int) -> None:
@@ -72,53 +76,57 @@ def validate_stateless(transaction: Transaction, chain_id: int) -> None:
         raise Invalid("bad-tx-version", version=transaction.version)
     if transaction.chain_id != chain_id:
         raise Invalid("bad-chain-id", chain_id=transaction.chain_id, wanted=chain_id)
-    if not 0 < transaction.body.amount <= MAX_MONEY or not 0 <= transaction.fee <= MAX_MONEY:
-        raise Invalid("bad-tx-amount", amount=transaction.body.amount, fee=transaction.fee)
+    if not 0 <= transaction.fee <= MAX_MONEY:
+        raise Invalid("bad-tx-amount", fee=transaction.fee)
+    body = transaction.body
+    if isinstance(body, Transfer | Bounty) and not 0 < body.amount <= MAX_MONEY:
+        raise Invalid("bad-tx-amount", amount=body.amount)
+    if isinstance(body, Upload) and not (0 <= body.bounty <= MAX_MONEY and body.min_family_acc_bp <= BP):
+        raise Invalid("bad-tx-amount", bounty=body.bounty, min_family_acc_bp=body.min_family_acc_bp)
+    if isinstance(body, Equivocation):
+        _validate_evidence(body, chain_id)
     if not _is_signed(transaction.sender, transaction_id(transaction), transaction.signature):
         raise Invalid("bad-tx-signature", sender=transaction.sender.hex())
 
 
-def validate_spendable(transaction: Transaction, account: Account, height: Height) -> None:
+def validate_spendable(transaction: Transaction, account: Account, height: Height, params: Params) -> None:
     """Raise :class:`Invalid` where ``account`` cannot make this transaction in a block of ``height``."""
     if transaction.expiry_height < height:
         raise Invalid("bad-tx-expired", expiry=transaction.expiry_height, height=height)
     if transaction.nonce != account.nonce:
         raise Invalid("bad-tx-nonce", nonce=transaction.nonce, wanted=account.nonce)
-    cost = transaction.body.amount + transaction.fee
-    if cost > account.balance:
-        raise Invalid("bad-tx-balance", cost=cost, balance=account.balance)
+    if cost(transaction, params) > account.balance:
+        raise Invalid("bad-tx-balance", cost=cost(transaction, params), balance=account.balance)
 
 
-def apply_transactions(
-    ledger: Ledger, transactions: Sequence[Transaction], chain_id: int, height: Height
-) -> tuple[Ledger, Amount]:
-    """Return the ledger after the transactions, in order, and the sum of their fees; raises as they are checked."""
-    changes: dict[PublicKey, Account] = {}
-    fees = 0
-    for transaction in transactions:
-        validate_stateless(transaction, chain_id)
-        sender = changes.get(transaction.sender) or ledger.account(transaction.sender)
-        validate_spendable(transaction, sender, height)
-        cost = transaction.body.amount + transaction.fee
-        changes[transaction.sender] = Account(Amount(sender.balance - cost), sender.nonce + 1)
-        recipient = changes.get(transaction.body.recipient) or ledger.account(transaction.body.recipient)
-        balance = Amount(recipient.balance + transaction.body.amount)
-        changes[transaction.body.recipient] = replace(recipient, balance=balance)
-        fees += transaction.fee
-    return ledger.updated(changes), Amount(fees)
+def cost(transaction: Transaction, params: Params) -> Amount:
+    """Return all that the transaction takes from its sender, the fee included."""
+    body, total = transaction.body, int(transaction.fee)
+    if isinstance(body, Transfer | Bounty):
+        total += body.amount
+    elif isinstance(body, Upload):
+        total += body.bounty + params.upload_deposit + upload_fee(body, params)
+    return Amount(total)
 
 
-def pay_mature(ledger: Ledger, coinbases: Iterable[Coinbase], height: Height) -> tuple[Ledger, tuple[Coinbase, ...]]:
-    """Return the ledger with the rewards paid that mature at ``height``, and those still waiting."""
-    changes: dict[PublicKey, Account] = {}
-    waiting = []
-    for coinbase in coinbases:
-        if coinbase.mature_height > height:
-            waiting.append(coinbase)
-            continue
-        account = changes.get(coinbase.miner) or ledger.account(coinbase.miner)
-        changes[coinbase.miner] = replace(account, balance=Amount(account.balance + coinbase.amount))
-    return ledger.updated(changes), tuple(waiting)
+def upload_fee(upload: Upload, params: Params) -> Amount:
+    """Return what an upload burns, by the size of its pool's payload."""
+    return Amount(-(-upload.manifest.pool_bytes // _KIB) * params.upload_fee_per_kib)
+
+
+def upload_id(upload: Upload) -> DatasetId:
+    """Return the id under which blocks name the data set."""
+    return DatasetId(upload.manifest.dataset_id)
+
+
+def _validate_evidence(evidence: Equivocation, chain_id: int) -> None:
+    first, second = evidence.first, evidence.second
+    same = (first.miner, first.previous_hash, first.chain_id) == (second.miner, second.previous_hash, chain_id)
+    # Ordered, so that a pair has one spelling.
+    if not same or first.chain_id != chain_id or not block_id(first) < block_id(second):
+        raise Invalid("bad-evidence", reason="not two blocks of one miner on one parent, in order of their ids")
+    if not (is_signed(first) and is_signed(second)):
+        raise Invalid("bad-evidence", reason="a header is not signed by its miner")
 
 
 @lru_cache(maxsize=SIGNATURE_CACHE)

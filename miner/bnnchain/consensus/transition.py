@@ -3,7 +3,8 @@
     check_header   cheap header rules                      => CheckedHeader, which names the ticket to evaluate
       kernel       logits of the ticket's mutant
     check_lottery  y recomputed and compared
-    check_body     transactions, model, difference, claims => CheckedBlock
+    check_body     proofs, model, difference, claims, transactions => CheckedBlock, which may carry a stale header
+      kernel       logits of the stale header's ticket
       kernel       exact count on the whole pool (and predictions of founders)
     accept         claims against counts                   => ChainState
 
@@ -17,21 +18,34 @@ from typing import TYPE_CHECKING
 
 from bnnchain.bnn.encoding import apply_difference, decode_model, flip_positions, model_hash, shape_hash
 from bnnchain.consensus import learning, lottery
-from bnnchain.consensus.difficulty import block_weight, median_time_past, next_target
-from bnnchain.consensus.election import Place, election_order, join_offset, open_place_count
+from bnnchain.consensus.booking import Books, book, earned_bounty, pay_mature, split_bounty
+from bnnchain.consensus.codec import encode_transaction
+from bnnchain.consensus.difficulty import block_weight, next_target
+from bnnchain.consensus.election import Place, join_offset, open_places, rejoined
 from bnnchain.consensus.errors import Invalid
-from bnnchain.consensus.header import block_id, core_hash, is_signed, transactions_root
+from bnnchain.consensus.header import block_id, body_root, core_hash, is_signed
 from bnnchain.consensus.lineage import new_family, with_child, with_founder
-from bnnchain.consensus.params import MEDIAN_TIME_BLOCKS, Params, params_hash
-from bnnchain.consensus.state import ChainState, Coinbase, FamilyState, ModelRecord
-from bnnchain.consensus.transactions import apply_transactions, pay_mature
-from bnnchain.consensus.types import VERSION, Amount, Block, BlockId, BlockKind, Header, Height, ModelHash
+from bnnchain.consensus.params import Params, params_hash
+from bnnchain.consensus.registry import age_datasets, validate_proofs
+from bnnchain.consensus.state import ChainState, Coinbase, DatasetState, DatasetStatus, FamilyState, ModelRecord
+from bnnchain.consensus.types import (
+    VERSION,
+    Account,
+    Amount,
+    Block,
+    BlockId,
+    BlockKind,
+    DatasetId,
+    Header,
+    Height,
+    ModelHash,
+    PublicKey,
+)
 from bnnchain.wire import ZERO_HASH
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bnnchain.consensus.ledger import Ledger
     from bnnchain_kernels.model import Int32Array, Model, UInt8Array
 
 
@@ -55,9 +69,10 @@ class CheckedBlock:
     block: Block
     model: Model | None
     """The whole model; None for IDLE."""
-    ledger: Ledger
-    """The accounts after the block's transactions."""
-    fees: Amount
+    books: Books
+    """The money after the block's transactions."""
+    stale: CheckedHeader | None
+    """The stale header it carries, whose ticket is still to be evaluated."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,6 +85,8 @@ class Counts:
     """``uint8[pool]``; only a founder that joins others needs them."""
     founders: Sequence[UInt8Array]
     """The same of every earlier founder of the family."""
+    majority: int
+    """Samples of the pool's commonest class."""
 
 
 def check_header(state: ChainState, header: Header, now: int) -> CheckedHeader:
@@ -102,45 +119,91 @@ def check_body(state: ChainState, checked: CheckedHeader, block: Block, size_byt
         raise Invalid("bad-block-size", size=size_bytes, limit=params.max_block_bytes)
     if len(block.transactions) > params.max_block_transactions:
         raise Invalid("bad-tx-count", count=len(block.transactions), limit=params.max_block_transactions)
-    if transactions_root(block.transactions) != header.tx_root:
-        raise Invalid("bad-tx-root")
+    transactions_bytes = sum(len(encode_transaction(transaction)) for transaction in block.transactions)
+    if transactions_bytes > params.max_transactions_bytes:
+        raise Invalid("bad-tx-count", bytes=transactions_bytes, limit_bytes=params.max_transactions_bytes)
+    if body_root(block.transactions, block.proofs, block.stale) != header.body_root:
+        raise Invalid("bad-body-root")
+    validate_proofs(state, header.previous_hash, header.miner, block.proofs)
+    stale = None if block.stale is None else _check_stale(state, block.stale, params)
     model = _check_model(state, checked, block.model)
-    ledger, fees = apply_transactions(state.ledger, block.transactions, state.spec.chain_id, header.height)
-    return CheckedBlock(checked, block, model, ledger, fees)
+    return CheckedBlock(checked, block, model, book(state, block.transactions), stale)
+
+
+def check_stale_lottery(stale: CheckedHeader, logits: Int32Array) -> None:
+    """Raise ``bad-stale`` where a stale header's ticket has not won, by its mutant's ``int32[samples, classes]``."""
+    try:
+        check_lottery(stale, logits)
+    except Invalid as error:
+        raise Invalid("bad-stale", cause=error.code) from error
 
 
 def accept(state: ChainState, checked: CheckedBlock, counts: Counts | None) -> ChainState:
     """Return the state after the block, once its claims equal the kernel's counts; counts are None for IDLE only."""
-    header = checked.checked_header.header
+    header, params = checked.checked_header.header, checked.checked_header.params
     if checked.model is not None:
         if counts is None or counts.correct != header.correct_new:
             raise Invalid("bad-claim", claimed=header.correct_new, counted=counts and counts.correct)
+        entry = state.datasets[header.dataset_id]
+        if header.kind == BlockKind.FOUND and entry.uploader is not None:
+            learning.validate_above_majority(counts.correct, counts.majority, header.eval_total, params)
         if counts.predictions is not None:
-            learning.validate_founder_difference(counts.predictions, counts.founders, checked.checked_header.params)
+            learning.validate_founder_difference(counts.predictions, counts.founders, params)
     return apply(state, checked)
 
 
 def apply(state: ChainState, checked: CheckedBlock) -> ChainState:
     """Return the state after a block that is known to be valid (already judged, or stored as such)."""
-    header, params = checked.block.header, checked.checked_header.params
-    subsidy = params.idle_subsidy if header.kind == BlockKind.IDLE else params.subsidy
-    reward = Coinbase(
-        Height(header.height + params.coinbase_maturity_blocks), header.miner, Amount(subsidy + checked.fees)
-    )
+    header, params, block = checked.block.header, checked.checked_header.params, checked.block
+    books, minted = _rewarded(state, checked)
+    aged = age_datasets(books.datasets, {proof.dataset_id for proof in block.proofs}, header.height, params)
+    accounts = dict[PublicKey, Account]()
+    for uploader, amount in aged.refunds:
+        account = accounts.get(uploader) or books.ledger.account(uploader)
+        accounts[uploader] = replace(account, balance=Amount(account.balance + amount))
+    books = replace(books, ledger=books.ledger.updated(accounts), burned=Amount(books.burned + aged.burned))
     # This ledger judges the next block, which may already spend what matures at its height.
-    ledger, waiting = pay_mature(checked.ledger, (*state.coinbases, reward), Height(header.height + 1))
-    return replace(
+    books = pay_mature(books, Height(header.height + 1))
+    after = replace(
         state,
         head=checked.checked_header.block_id,
         height=header.height,
         timestamp=header.timestamp,
-        recent_timestamps=(*state.recent_timestamps, header.timestamp)[-MEDIAN_TIME_BLOCKS:],
         weight=state.weight + block_weight(header.target),
+        datasets=aged.datasets,
         families=_families_after(state, checked),
-        ledger=ledger,
-        coinbases=waiting,
-        supply=Amount(state.supply + subsidy),
+        ledger=books.ledger,
+        coinbases=books.coinbases,
+        supply=Amount(state.supply + minted - books.burned),
+        ancestors=_last((*state.ancestors, replace(state, ancestors=())), params.stale_depth),
+        included_stale=_included_after(state, checked),
     )
+    returned = [key for key, entry in aged.datasets.items() if entry.is_active and _was_suspended(state, key)]
+    return rejoined(state, after, returned, params) if returned else after
+
+
+def _rewarded(state: ChainState, checked: CheckedBlock) -> tuple[Books, Amount]:
+    """Return the books with the block's rewards among the coinbases, and the new money in them."""
+    header, params, books = checked.block.header, checked.checked_header.params, checked.books
+    is_full = header.kind != BlockKind.IDLE and state.datasets[header.dataset_id].uploader is None
+    minted = params.subsidy if is_full else params.idle_subsidy
+    minted += params.subsidy // params.stale_divisor if checked.stale is not None else 0
+    mature, own, rewards = Height(header.height + params.coinbase_maturity_blocks), int(minted + books.fees), []
+    if header.kind != BlockKind.IDLE:
+        entry, family = (
+            books.datasets[header.dataset_id],
+            checked.checked_header.place and checked.checked_header.place.family,
+        )
+        parent = family.best.miner if family and header.kind == BlockKind.EVOLVE else None
+        shares = split_bounty(earned_bounty(entry, header.correct_new), has_parent=parent is not None, params=params)
+        pot, record = Amount(entry.bounty - sum(shares)), max(entry.record, header.correct_new)
+        datasets = {**books.datasets, header.dataset_id: replace(entry, bounty=pot, record=record)}
+        books = replace(books, datasets=datasets, burned=Amount(books.burned + shares[2]))
+        own += shares[0]
+        if parent is not None and shares[1]:
+            rewards.append(Coinbase(mature, parent, shares[1], None))
+    rewards.append(Coinbase(mature, header.miner, Amount(own), checked.checked_header.block_id))
+    return replace(books, coinbases=(*books.coinbases, *rewards)), Amount(minted)
 
 
 def lottery_task(state: ChainState, header: Header, params: Params) -> lottery.LotteryTask:
@@ -155,8 +218,8 @@ def lottery_task(state: ChainState, header: Header, params: Params) -> lottery.L
 
 
 def elapsed(state: ChainState, timestamp: int) -> int:
-    """Return the seconds from the parent block to ``timestamp``, at least 0."""
-    return max(0, timestamp - state.timestamp)
+    """Return the seconds from the parent block to ``timestamp``."""
+    return timestamp - state.timestamp
 
 
 def _check_position(state: ChainState, header: Header, params: Params, now: int) -> None:
@@ -168,8 +231,9 @@ def _check_position(state: ChainState, header: Header, params: Params, now: int)
         raise Invalid("bad-parent", previous=header.previous_hash.hex(), wanted=state.head.hex())
     if header.height != state.height + 1:
         raise Invalid("bad-height", height=header.height, wanted=state.height + 1)
-    if header.timestamp <= median_time_past(state):
-        raise Invalid("time-too-old", timestamp=header.timestamp, median=median_time_past(state))
+    if header.timestamp < state.timestamp:
+        # Ruling: above a median alone, a backdated block would open every place, and lower every gate, for its child.
+        raise Invalid("time-too-old", timestamp=header.timestamp, parent=state.timestamp)
     if header.timestamp > now + params.future_limit_s:
         raise Invalid("time-too-new", timestamp=header.timestamp, now=now)
     if header.target != next_target(state, params):
@@ -187,11 +251,11 @@ def _check_place(state: ChainState, header: Header, params: Params) -> Place | N
         if used or header.correct_parent or header.eval_total or any(value != ZERO_HASH for value in hashes):
             raise Invalid("bad-unused-field")
         return None
-    open_places = election_order(state, params)[: open_place_count(elapsed(state, header.timestamp), params)]
+    places = open_places(state, elapsed(state, header.timestamp), params)
     wanted = (header.kind, header.dataset_id, header.family_id)
-    place = next((p for p in open_places if (p.kind, p.dataset_id, p.family_id) == wanted), None)
+    place = next((p for p in places if (p.kind, p.dataset_id, p.family_id) == wanted), None)
     if place is None:
-        raise Invalid("bad-place", kind=header.kind.name, family=header.family_id, open_places=len(open_places))
+        raise Invalid("bad-place", kind=header.kind.name, family=header.family_id, open_places=len(places))
     _check_lineage(header, place.family)
     pool_size = state.datasets[place.dataset_id].manifest.pool_size
     if header.eval_total != pool_size:
@@ -227,7 +291,7 @@ def _check_model(state: ChainState, checked: CheckedHeader, data: bytes) -> Mode
         learning.validate_gain(place.family, header.correct_new, pool_size, waited, params)
         model = apply_difference(place.family.best.model, data)
     else:
-        learning.validate_accuracy(header.correct_new, pool_size, params)
+        learning.validate_accuracy(header.correct_new, state.datasets[place.dataset_id], params)
         model = decode_model(data)
     _check_shape(state, place, model, header)
     learning.validate_size(model.architecture, pool_size, params)
@@ -235,7 +299,32 @@ def _check_model(state: ChainState, checked: CheckedHeader, data: bytes) -> Mode
         raise Invalid("bad-model-hash")
     if header.kind == BlockKind.EVOLVE and place.family is not None:
         learning.validate_difference(place.family, flip_positions(place.family.best.model, model), params)
+    learning.validate_rows(model, _other_models(state, place), params)
     return model
+
+
+def _other_models(state: ChainState, place: Place) -> list[Model]:
+    """Return the latest model of each other family, of all that there ever were (the last so many of them)."""
+    others = [family for family in state.families if place.family is None or family.family_id != place.family_id]
+    return [family.latest.model for family in others[-learning.MAX_COMPARED_FAMILIES :]]
+
+
+def _check_stale(state: ChainState, header: Header, params: Params) -> CheckedHeader:
+    """Return a stale header checked on its own parent's state; raises ``bad-stale``."""
+    if params.is_lottery_open or not params.stale_depth:
+        raise Invalid("bad-stale", reason="stale headers cost nothing on this chain")
+    identity = block_id(header)
+    if identity in {state.head, *(ancestor.head for ancestor in state.ancestors)}:
+        raise Invalid("bad-stale", reason="its block is part of this chain")
+    if identity in {included for _, included in state.included_stale}:
+        raise Invalid("bad-stale", reason="included before")
+    parent = next((ancestor for ancestor in state.ancestors if ancestor.head == header.previous_hash), None)
+    if parent is None:
+        raise Invalid("bad-stale", reason="its parent is not among the last blocks before the head")
+    try:
+        return check_header(parent, header, header.timestamp)
+    except Invalid as error:
+        raise Invalid("bad-stale", cause=error.code) from error
 
 
 def _check_shape(state: ChainState, place: Place, model: Model, header: Header) -> None:
@@ -274,3 +363,19 @@ def _families_after(state: ChainState, checked: CheckedBlock) -> tuple[FamilySta
     families = list(state.families)
     families[place.family_id] = extend(place.family, record)
     return tuple(families)
+
+
+def _included_after(state: ChainState, checked: CheckedBlock) -> tuple[tuple[Height, BlockId], ...]:
+    header, depth = checked.block.header, checked.checked_header.params.stale_depth
+    kept = [pair for pair in state.included_stale if pair[0] + depth > header.height]
+    own = [] if checked.stale is None else [(header.height, checked.stale.block_id)]
+    return (*kept, *own)
+
+
+def _was_suspended(state: ChainState, dataset_id: DatasetId) -> bool:
+    entry: DatasetState | None = state.datasets.get(dataset_id)
+    return entry is not None and entry.status == DatasetStatus.SUSPENDED
+
+
+def _last(states: tuple[ChainState, ...], count: int) -> tuple[ChainState, ...]:
+    return states[-count:] if count else ()

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import NewType
+from typing import TYPE_CHECKING, NewType, TypeAlias
+
+if TYPE_CHECKING:
+    from bnnchain.datasets.manifest import Manifest
 
 BlockId = NewType("BlockId", bytes)
 ModelHash = NewType("ModelHash", bytes)
@@ -35,6 +38,9 @@ class TransactionKind(IntEnum):
     """What a transaction orders."""
 
     TRANSFER = 1
+    UPLOAD = 2
+    BOUNTY = 3
+    EQUIVOCATION = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +57,8 @@ class Header:
     timestamp: int
     """Seconds since 1970 (UTC)."""
     miner: PublicKey
-    tx_root: bytes
-    """Merkle root of the transactions, signatures included; so is the body bound to the id."""
+    body_root: bytes
+    """Merkle root of the body's items, signatures included; so is the body bound to the id."""
     params_hash: bytes
     kind: BlockKind
     dataset_id: DatasetId
@@ -87,28 +93,73 @@ class Transfer:
 
 
 @dataclass(frozen=True, slots=True)
+class Upload:
+    """Proposes a data set (paper section 4.3); its pool travels between nodes, not in the block."""
+
+    manifest: Manifest
+    min_family_acc_bp: int
+    """The least accuracy of a founding model, in place of the chain's."""
+    bounty: Amount
+    """Paid to those who better the data set's models."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounty:
+    """Adds ``amount`` to what a data set pays for better models."""
+
+    dataset_id: DatasetId
+    amount: Amount
+
+
+@dataclass(frozen=True, slots=True)
+class Equivocation:
+    """Two headers of one miner on one parent: what no honest miner signs."""
+
+    first: Header
+    second: Header
+
+
+TransactionBody: TypeAlias = "Transfer | Upload | Bounty | Equivocation"
+
+
+@dataclass(frozen=True, slots=True)
 class Transaction:
     """A signed order of an account; ``nonce`` counts the account's transactions from 0."""
 
     version: int
-    kind: TransactionKind
     chain_id: int
     sender: PublicKey
     nonce: int
     fee: Amount
     expiry_height: Height
     """The last height at which a block may include it."""
-    body: Transfer
+    body: TransactionBody
     signature: Signature
 
 
 @dataclass(frozen=True, slots=True)
+class AvailabilityProof:
+    """Shows that a block's miner holds a data set: the piece of its pool that this miner and parent draw.
+
+    leaf: up to 1 KiB of the pool's payload; path: its 32-byte siblings up to the manifest's pool root.
+    """
+
+    dataset_id: DatasetId
+    leaf: bytes
+    path: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Block:
-    """A header with its body: model bytes (wire form, difference, or none) and transactions."""
+    """A header with its body: model bytes (wire form, difference, or none), proofs, a stale header, transactions."""
 
     header: Header
     model: bytes
     transactions: tuple[Transaction, ...]
+    proofs: tuple[AvailabilityProof, ...] = ()
+    """At most one a data set, ascending by its id."""
+    stale: Header | None = None
+    """The header of a block that lost its race, with its lottery won all the same."""
 
 
 @dataclass(frozen=True, slots=True)

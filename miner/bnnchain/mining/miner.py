@@ -119,7 +119,7 @@ class Miner:
             founded = self._train(place, shape, params, should_stop)
             if should_stop():
                 return None
-            if founded.correct < required_accuracy(manifest.pool_size, params):
+            if founded.correct < required_accuracy(state.datasets[place.dataset_id], params):
                 log.info("founding model reached only %d of %d", founded.correct, founded.pool_size)
             elif self._is_different(place, founded, params):
                 return Candidate(place, founded.model, founded.correct)
@@ -128,7 +128,7 @@ class Miner:
 
     def _train(self, place: Place, shape: Architecture, params: Params, should_stop: ShouldStop) -> FoundedModel:
         pool = self._chain.validator.pool(place.dataset_id)
-        least = required_accuracy(len(pool), params)
+        least = required_accuracy(self._chain.head.datasets[place.dataset_id], params)
         target_bp = self._options.founding_target_bp
         if target_bp is None:
             target_bp = min(BP, params.min_family_acc_bp + FOUNDING_MARGIN_BP)

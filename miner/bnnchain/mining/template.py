@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from bnnchain.bnn.encoding import encode_difference, encode_model, model_hash, shape_hash
+from bnnchain.consensus import election
 from bnnchain.consensus.codec import HEADER_BYTES
-from bnnchain.consensus.difficulty import median_time_past, next_target
-from bnnchain.consensus.election import Place, election_order, open_place_count
+from bnnchain.consensus.difficulty import next_target
 from bnnchain.consensus.errors import Fault
-from bnnchain.consensus.header import idle_header, transactions_root
+from bnnchain.consensus.header import body_root, idle_header
 from bnnchain.consensus.params import Params, params_hash
 from bnnchain.consensus.transition import elapsed
 from bnnchain.consensus.types import (
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bnnchain.chain.mempool import Mempool
+    from bnnchain.consensus.election import Place
     from bnnchain.consensus.state import ChainState, FamilyState
     from bnnchain_kernels.model import Model
 
@@ -45,14 +46,13 @@ class Candidate:
 
 def next_timestamp(state: ChainState, now: int) -> int:
     """Return the timestamp of a block made ``now`` (seconds) on ``state``: the clock's, or the least allowed."""
-    return max(now, median_time_past(state) + 1)
+    return max(now, state.timestamp)
 
 
 def open_places(state: ChainState, now: int) -> tuple[Place, ...]:
     """Return the places of the election order that a block made ``now`` may fill, first place first."""
     params = state.spec.params_at(state.height + 1)
-    count = open_place_count(elapsed(state, next_timestamp(state, now)), params)
-    return election_order(state, params)[:count]
+    return election.open_places(state, elapsed(state, next_timestamp(state, now)), params)
 
 
 def draft_block(
@@ -66,7 +66,7 @@ def draft_block(
         previous_hash=state.head,
         timestamp=next_timestamp(state, now),
         miner=miner,
-        tx_root=transactions_root(transactions),
+        body_root=body_root(transactions),
         params_hash=params_hash(params),
         target=next_target(state, params),
     )
@@ -78,7 +78,7 @@ def draft_block(
 def select_transactions(mempool: Mempool, params: Params, model_bytes: int) -> list[Transaction]:
     """Return the waiting transactions that fit beside a model of ``model_bytes``, best fee first."""
     framing = 16 + 3 * params.max_block_transactions
-    room = params.max_block_bytes - HEADER_BYTES - model_bytes - framing
+    room = min(params.max_block_bytes - HEADER_BYTES - model_bytes - framing, params.max_transactions_bytes)
     return mempool.select(params.max_block_transactions, max(0, room))
 
 

@@ -87,7 +87,7 @@ class ChainReads:
         """Return an account as of the head; unknown keys have nothing."""
         state = self._chain.head
         account = state.ledger.account(key)
-        immature = sum(coinbase.amount for coinbase in state.coinbases if coinbase.miner == key)
+        immature = sum(coinbase.amount for coinbase in state.coinbases if coinbase.owner == key)
         waiting = [transaction.nonce for transaction in self._mempool.waiting() if transaction.sender == key]
         return AccountStatus(
             key=key,
