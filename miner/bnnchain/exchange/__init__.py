@@ -1,0 +1,1 @@
+"""Models that leave the chain and models that come in: files that other tools write and run."""
