@@ -299,11 +299,11 @@ def _check_model(state: ChainState, checked: CheckedHeader, data: bytes) -> Mode
         raise Invalid("bad-model-hash")
     if header.kind == BlockKind.EVOLVE and place.family is not None:
         learning.validate_difference(place.family, flip_positions(place.family.best.model, model), params)
-    learning.validate_rows(model, _other_models(state, place), params)
+    learning.validate_rows(model, other_models(state, place), params)
     return model
 
 
-def _other_models(state: ChainState, place: Place) -> list[Model]:
+def other_models(state: ChainState, place: Place) -> list[Model]:
     """Return the latest model of each other family, of all that there ever were (the last so many of them)."""
     others = [family for family in state.families if place.family is None or family.family_id != place.family_id]
     return [family.latest.model for family in others[-learning.MAX_COMPARED_FAMILIES :]]
