@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc
 import pytest
-from builders import ALICE, CAROL, COINS, MINER, Builder, make_spec, transfer
+from builders import ALICE, CAROL, COINS, MINER, Builder, make_spec, tiny_dataset, transfer
 from net.running import Nodes, Running, eventually
 
 from bnnchain.consensus.codec import decode_block, encode_block, encode_transaction
@@ -19,6 +19,7 @@ from bnnchain.consensus.header import block_id
 from bnnchain.consensus.signatures import public_key
 from bnnchain.consensus.transactions import transaction_id
 from bnnchain.consensus.types import BlockId, DatasetId, Height, TransactionId
+from bnnchain.datasets.manifest import encode_manifest
 from bnnchain.net import intake as intake_module
 from bnnchain.net import limits
 from bnnchain.net.client import NodeClient
@@ -417,3 +418,23 @@ async def test_a_builder_on_the_same_chain_is_told_known(nodes: Nodes) -> None:
     [raw] = Builder(node.chain).extend()
     async with NodeClient(node.address) as client:
         assert (await client.announce_block(raw)).outcome == Outcome.KNOWN
+
+
+# Manifests.
+
+
+async def test_a_manifest_is_given_and_checked_against_its_id(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    node = await nodes.start()
+    wanted = tiny_dataset().manifest
+    async with NodeClient(node.address) as client:
+        assert await client.manifest(DatasetId(wanted.dataset_id)) == wanted
+        with pytest.raises(Unavailable, match="no data set 6464"):
+            await client.manifest(DatasetId(b"d" * 32))
+        with pytest.raises(Invalid) as refusal:
+            await client.manifest(DatasetId(b"short"))
+        assert refusal.value.code == "bad-message"
+        other = replace(wanted, name="other")
+        monkeypatch.setattr("bnnchain.net.server.encode_manifest", lambda _: encode_manifest(other))
+        with pytest.raises(Invalid) as refusal:
+            await client.manifest(DatasetId(wanted.dataset_id))
+        assert refusal.value.code == "bad-manifest"

@@ -18,6 +18,7 @@ from bnnchain.consensus.errors import BnnchainError, Fault, Invalid, Unavailable
 from bnnchain.consensus.params import MAX_BLOCK_BYTES
 from bnnchain.consensus.types import Height, TransactionId
 from bnnchain.datasets.chunks import Chunk, decode_chunk, encode_chunk
+from bnnchain.datasets.manifest import decode_manifest
 from bnnchain.net import convert, limits
 from bnnchain.net.address import parse_address, validate_plain
 from bnnchain.net.messages import NODE_ID_BYTES, Head, Identity, Outcome, Role, validate_same_chain
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from bnnchain.consensus.spec import ChainSpec
     from bnnchain.consensus.types import BlockId, DatasetId, Header, PublicKey
+    from bnnchain.datasets.manifest import Manifest
     from bnnchain.net.messages import AccountStatus, Event, Hello, Status, TransactionStatus, Verdict
 
 OBSERVER = Identity(bytes(NODE_ID_BYTES), Role.OBSERVER)
@@ -120,6 +122,14 @@ class NodeClient:
         """Return a block's bytes, not yet judged; :class:`Unavailable` where the node has not got it."""
         reply = await self._call(self._stub.Block, pb.BlockRequest(id=block_id))
         return bytes(reply.raw)
+
+    async def manifest(self, dataset_id: DatasetId) -> Manifest:
+        """Return a data set's manifest; :class:`Unavailable` where the node's chain has no such data set."""
+        reply = await self._call(self._stub.Manifest, pb.ManifestRequest(dataset_id=dataset_id))
+        manifest = decode_manifest(reply.raw)
+        if manifest.dataset_id != dataset_id:
+            raise Invalid("bad-manifest", reason="another data set's", node=self.address)
+        return manifest
 
     async def dataset_chunks(self, dataset_id: DatasetId, start: int, count: int) -> list[Chunk]:
         """Return chunks of a data set's pool from number ``start`` on, not yet checked against its root."""

@@ -17,6 +17,7 @@ from bnnchain.consensus.errors import Fault, Invalid, Unavailable
 from bnnchain.consensus.header import block_id
 from bnnchain.consensus.types import DatasetId, PublicKey, TransactionId
 from bnnchain.datasets.chunks import decode_chunk
+from bnnchain.datasets.manifest import encode_manifest
 from bnnchain.net import convert, limits
 from bnnchain.net.health import Health
 from bnnchain.net.messages import NODE_ID_BYTES, NewHead, Outcome, Status, Verdict, validate_same_chain
@@ -108,6 +109,7 @@ class NodeServer:
             "AnnounceTransaction": self._announce_transaction,
             "SubmitTransaction": self._announce_transaction,
             "Block": self._block,
+            "Manifest": self._manifest,
             "OfferChunk": self._offer_chunk,
             "Status": self._status,
             "TransactionStatus": self._transaction_status,
@@ -228,6 +230,13 @@ class NodeServer:
         if raw is None:
             raise Unavailable(f"no block {identity.hex()[:16]} here")
         return pb.RawBlock(raw=raw)
+
+    async def _manifest(self, request: pb.ManifestRequest, _connection: str) -> pb.RawManifest:
+        dataset_id = DatasetId(convert.read_id("dataset_id", request.dataset_id))
+        entry = self._intake.chain.head.datasets.get(dataset_id)
+        if entry is None:
+            raise Unavailable(f"no data set {dataset_id.hex()[:16]} on this chain")
+        return pb.RawManifest(raw=encode_manifest(entry.manifest))
 
     async def _status(self, _request: pb.StatusRequest, _connection: str) -> pb.StatusReply:
         chain = self._intake.chain

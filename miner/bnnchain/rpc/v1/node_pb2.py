@@ -14,15 +14,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x62nnchain/rpc/v1/node.proto\x12\x0f\x62nnchain.rpc.v1\"\xb1\x01\n\x05Hello\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\x10\n\x08\x63hain_id\x18\x02 \x01(\r\x12\x12\n\ngenesis_id\x18\x03 \x01(\x0c\x12#\n\x04head\x18\x04 \x01(\x0b\x32\x15.bnnchain.rpc.v1.Head\x12\x0f\n\x07node_id\x18\x05 \x01(\x0c\x12#\n\x04role\x18\x06 \x01(\x0e\x32\x15.bnnchain.rpc.v1.Role\x12\r\n\x05\x61gent\x18\x07 \x01(\t\"2\n\x04Head\x12\n\n\x02id\x18\x01 \x01(\x0c\x12\x0e\n\x06height\x18\x02 \x01(\x04\x12\x0e\n\x06weight\x18\x03 \x01(\x0c\"\x17\n\x08RawBlock\x12\x0b\n\x03raw\x18\x01 \x01(\x0c\"\x18\n\tRawHeader\x12\x0b\n\x03raw\x18\x01 \x01(\x0c\"\x1d\n\x0eRawTransaction\x12\x0b\n\x03raw\x18\x01 \x01(\x0c\"\x17\n\x08RawChunk\x12\x0b\n\x03raw\x18\x01 \x01(\x0c\"/\n\x0c\x44\x61tasetChunk\x12\x12\n\ndataset_id\x18\x01 \x01(\x0c\x12\x0b\n\x03raw\x18\x02 \x01(\x0c\"\xfa\x01\n\x07Verdict\x12\x31\n\x07outcome\x18\x01 \x01(\x0e\x32 .bnnchain.rpc.v1.Verdict.Outcome\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\n\n\x02id\x18\x04 \x01(\x0c\x12\x0f\n\x07locator\x18\x05 \x03(\x0c\x12\x1a\n\x12missing_dataset_id\x18\x06 \x01(\x0c\"d\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x0c\n\x08\x41\x43\x43\x45PTED\x10\x01\x12\t\n\x05KNOWN\x10\x02\x12\x0b\n\x07INVALID\x10\x03\x12\x0f\n\x0bUNAVAILABLE\x10\x04\x12\t\n\x05\x46\x41ULT\x10\x05\"=\n\x05Range\x12\x0f\n\x07locator\x18\x01 \x03(\x0c\x12\x14\n\x0cstart_height\x18\x02 \x01(\x04\x12\r\n\x05\x63ount\x18\x03 \x01(\r\"\x1a\n\x0c\x42lockRequest\x12\n\n\x02id\x18\x01 \x01(\x0c\">\n\nChunkRange\x12\x12\n\ndataset_id\x18\x01 \x01(\x0c\x12\r\n\x05start\x18\x02 \x01(\r\x12\r\n\x05\x63ount\x18\x03 \x01(\r\"\x0f\n\rStatusRequest\"\xe7\x02\n\x0bStatusReply\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x12\n\nchain_name\x18\x02 \x01(\t\x12\x10\n\x08\x63hain_id\x18\x03 \x01(\r\x12\x12\n\ngenesis_id\x18\x04 \x01(\x0c\x12\x0f\n\x07node_id\x18\x05 \x01(\x0c\x12#\n\x04role\x18\x06 \x01(\x0e\x32\x15.bnnchain.rpc.v1.Role\x12\x0f\n\x07\x62\x61\x63kend\x18\x07 \x01(\t\x12#\n\x04head\x18\x08 \x01(\x0b\x32\x15.bnnchain.rpc.v1.Head\x12\x18\n\x10head_timestamp_s\x18\t \x01(\x04\x12\x12\n\npeer_count\x18\n \x01(\r\x12\x15\n\rmempool_count\x18\x0b \x01(\r\x12\x13\n\x0b\x62lock_count\x18\x0c \x01(\x04\x12\x12\n\nis_syncing\x18\r \x01(\x08\x12\x1d\n\x15missing_dataset_count\x18\x0e \x01(\r\x12\x14\n\x0c\x66\x61mily_count\x18\x0f \x01(\r\"&\n\x18TransactionStatusRequest\x12\n\n\x02id\x18\x01 \x01(\x0c\"\xd7\x01\n\x16TransactionStatusReply\x12<\n\x05state\x18\x01 \x01(\x0e\x32-.bnnchain.rpc.v1.TransactionStatusReply.State\x12\x10\n\x08\x62lock_id\x18\x02 \x01(\x0c\x12\x0e\n\x06height\x18\x03 \x01(\x04\x12\x15\n\rconfirmations\x18\x04 \x01(\x04\"F\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0b\n\x07UNKNOWN\x10\x01\x12\x0b\n\x07WAITING\x10\x02\x12\x0c\n\x08INCLUDED\x10\x03\"\x1d\n\x0e\x41\x63\x63ountRequest\x12\x0b\n\x03key\x18\x01 \x01(\x0c\"d\n\x0c\x41\x63\x63ountReply\x12\x0f\n\x07\x62\x61lance\x18\x01 \x01(\x04\x12\r\n\x05nonce\x18\x02 \x01(\x04\x12\x12\n\nnext_nonce\x18\x03 \x01(\x04\x12\x10\n\x08immature\x18\x04 \x01(\x04\x12\x0e\n\x06height\x18\x05 \x01(\x04\"\x0e\n\x0cWatchRequest\"{\n\x05\x45vent\x12,\n\x08new_head\x18\x01 \x01(\x0b\x32\x18.bnnchain.rpc.v1.NewHeadH\x00\x12;\n\x0btransaction\x18\x02 \x01(\x0b\x32$.bnnchain.rpc.v1.TransactionAcceptedH\x00\x42\x07\n\x05\x65vent\"{\n\x07NewHead\x12\x0e\n\x06header\x18\x01 \x01(\x0c\x12\x0e\n\x06weight\x18\x02 \x01(\x0c\x12\x13\n\x0breorg_depth\x18\x03 \x01(\r\x12\x12\n\nverdict_us\x18\x04 \x01(\x04\x12\x12\n\nsize_bytes\x18\x05 \x01(\r\x12\x13\n\x0bis_snapshot\x18\x06 \x01(\x08\"\"\n\x13TransactionAccepted\x12\x0b\n\x03raw\x18\x01 \x01(\x0c*S\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x11\n\rROLE_OBSERVER\x10\x01\x12\x12\n\x0eROLE_VALIDATOR\x10\x02\x12\x0e\n\nROLE_MINER\x10\x03\x32\xbe\x07\n\x04Node\x12;\n\tHandshake\x12\x16.bnnchain.rpc.v1.Hello\x1a\x16.bnnchain.rpc.v1.Hello\x12\x44\n\rAnnounceBlock\x12\x19.bnnchain.rpc.v1.RawBlock\x1a\x18.bnnchain.rpc.v1.Verdict\x12P\n\x13\x41nnounceTransaction\x12\x1f.bnnchain.rpc.v1.RawTransaction\x1a\x18.bnnchain.rpc.v1.Verdict\x12N\n\x11SubmitTransaction\x12\x1f.bnnchain.rpc.v1.RawTransaction\x1a\x18.bnnchain.rpc.v1.Verdict\x12?\n\x07Headers\x12\x16.bnnchain.rpc.v1.Range\x1a\x1a.bnnchain.rpc.v1.RawHeader0\x01\x12=\n\x06\x42locks\x12\x16.bnnchain.rpc.v1.Range\x1a\x19.bnnchain.rpc.v1.RawBlock0\x01\x12\x41\n\x05\x42lock\x12\x1d.bnnchain.rpc.v1.BlockRequest\x1a\x19.bnnchain.rpc.v1.RawBlock\x12I\n\rDatasetChunks\x12\x1b.bnnchain.rpc.v1.ChunkRange\x1a\x19.bnnchain.rpc.v1.RawChunk0\x01\x12\x45\n\nOfferChunk\x12\x1d.bnnchain.rpc.v1.DatasetChunk\x1a\x18.bnnchain.rpc.v1.Verdict\x12\x46\n\x06Status\x12\x1e.bnnchain.rpc.v1.StatusRequest\x1a\x1c.bnnchain.rpc.v1.StatusReply\x12g\n\x11TransactionStatus\x12).bnnchain.rpc.v1.TransactionStatusRequest\x1a\'.bnnchain.rpc.v1.TransactionStatusReply\x12I\n\x07\x41\x63\x63ount\x12\x1f.bnnchain.rpc.v1.AccountRequest\x1a\x1d.bnnchain.rpc.v1.AccountReply\x12@\n\x05Watch\x12\x1d.bnnchain.rpc.v1.WatchRequest\x1a\x16.bnnchain.rpc.v1.Event0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x62nnchain/rpc/v1/node.proto\x12\x0f\x62nnchain.rpc.v1\"\xb1\x01\n\x05Hello\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\x10\n\x08\x63hain_id\x18\x02 \x01(\r\x12\x12\n\ngenesis_id\x18\x03 \x01(\x0c\x12#\n\x04head\x18\x04 \x01(\x0b\x32\x15.bnnchain.rpc.v1.Head\x12\x0f\n\x07node_id\x18\x05 \x01(\x0c\x12#\n\x04role\x18\x06 \x01(\x0e\x32\x15.bnnchain.rpc.v1.Role\x12\r\n\x05\x61gent\x18\x07 \x01(\t\"2\n\x04Head\x12\n\n\x02id\x18\x01 \x01(\x0c\x12\x0e\n\x06height\x18\x02 \x01(\x04\x12\x0e\n\x06weight\x18\x03 \x01(\x0c\"\x17\n\x08RawBlock\x12\x0b\n\x03raw\x18\x01 \x01(\x0c\"\x18\n\tRawHeader\x12\x0b\n\x03raw\x18\x01 \x01(\x0c\"\x1d\n\x0eRawTransaction\x12\x0b\n\x03raw\x18\x01 \x01(\x0c\"\x1a\n\x0bRawManifest\x12\x0b\n\x03raw\x18\x01 \x01(\x0c\"\x17\n\x08RawChunk\x12\x0b\n\x03raw\x18\x01 \x01(\x0c\"/\n\x0c\x44\x61tasetChunk\x12\x12\n\ndataset_id\x18\x01 \x01(\x0c\x12\x0b\n\x03raw\x18\x02 \x01(\x0c\"\xfa\x01\n\x07Verdict\x12\x31\n\x07outcome\x18\x01 \x01(\x0e\x32 .bnnchain.rpc.v1.Verdict.Outcome\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\n\n\x02id\x18\x04 \x01(\x0c\x12\x0f\n\x07locator\x18\x05 \x03(\x0c\x12\x1a\n\x12missing_dataset_id\x18\x06 \x01(\x0c\"d\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x0c\n\x08\x41\x43\x43\x45PTED\x10\x01\x12\t\n\x05KNOWN\x10\x02\x12\x0b\n\x07INVALID\x10\x03\x12\x0f\n\x0bUNAVAILABLE\x10\x04\x12\t\n\x05\x46\x41ULT\x10\x05\"=\n\x05Range\x12\x0f\n\x07locator\x18\x01 \x03(\x0c\x12\x14\n\x0cstart_height\x18\x02 \x01(\x04\x12\r\n\x05\x63ount\x18\x03 \x01(\r\"\x1a\n\x0c\x42lockRequest\x12\n\n\x02id\x18\x01 \x01(\x0c\"%\n\x0fManifestRequest\x12\x12\n\ndataset_id\x18\x01 \x01(\x0c\">\n\nChunkRange\x12\x12\n\ndataset_id\x18\x01 \x01(\x0c\x12\r\n\x05start\x18\x02 \x01(\r\x12\r\n\x05\x63ount\x18\x03 \x01(\r\"\x0f\n\rStatusRequest\"\xe7\x02\n\x0bStatusReply\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x12\n\nchain_name\x18\x02 \x01(\t\x12\x10\n\x08\x63hain_id\x18\x03 \x01(\r\x12\x12\n\ngenesis_id\x18\x04 \x01(\x0c\x12\x0f\n\x07node_id\x18\x05 \x01(\x0c\x12#\n\x04role\x18\x06 \x01(\x0e\x32\x15.bnnchain.rpc.v1.Role\x12\x0f\n\x07\x62\x61\x63kend\x18\x07 \x01(\t\x12#\n\x04head\x18\x08 \x01(\x0b\x32\x15.bnnchain.rpc.v1.Head\x12\x18\n\x10head_timestamp_s\x18\t \x01(\x04\x12\x12\n\npeer_count\x18\n \x01(\r\x12\x15\n\rmempool_count\x18\x0b \x01(\r\x12\x13\n\x0b\x62lock_count\x18\x0c \x01(\x04\x12\x12\n\nis_syncing\x18\r \x01(\x08\x12\x1d\n\x15missing_dataset_count\x18\x0e \x01(\r\x12\x14\n\x0c\x66\x61mily_count\x18\x0f \x01(\r\"&\n\x18TransactionStatusRequest\x12\n\n\x02id\x18\x01 \x01(\x0c\"\xd7\x01\n\x16TransactionStatusReply\x12<\n\x05state\x18\x01 \x01(\x0e\x32-.bnnchain.rpc.v1.TransactionStatusReply.State\x12\x10\n\x08\x62lock_id\x18\x02 \x01(\x0c\x12\x0e\n\x06height\x18\x03 \x01(\x04\x12\x15\n\rconfirmations\x18\x04 \x01(\x04\"F\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0b\n\x07UNKNOWN\x10\x01\x12\x0b\n\x07WAITING\x10\x02\x12\x0c\n\x08INCLUDED\x10\x03\"\x1d\n\x0e\x41\x63\x63ountRequest\x12\x0b\n\x03key\x18\x01 \x01(\x0c\"d\n\x0c\x41\x63\x63ountReply\x12\x0f\n\x07\x62\x61lance\x18\x01 \x01(\x04\x12\r\n\x05nonce\x18\x02 \x01(\x04\x12\x12\n\nnext_nonce\x18\x03 \x01(\x04\x12\x10\n\x08immature\x18\x04 \x01(\x04\x12\x0e\n\x06height\x18\x05 \x01(\x04\"\x0e\n\x0cWatchRequest\"{\n\x05\x45vent\x12,\n\x08new_head\x18\x01 \x01(\x0b\x32\x18.bnnchain.rpc.v1.NewHeadH\x00\x12;\n\x0btransaction\x18\x02 \x01(\x0b\x32$.bnnchain.rpc.v1.TransactionAcceptedH\x00\x42\x07\n\x05\x65vent\"{\n\x07NewHead\x12\x0e\n\x06header\x18\x01 \x01(\x0c\x12\x0e\n\x06weight\x18\x02 \x01(\x0c\x12\x13\n\x0breorg_depth\x18\x03 \x01(\r\x12\x12\n\nverdict_us\x18\x04 \x01(\x04\x12\x12\n\nsize_bytes\x18\x05 \x01(\r\x12\x13\n\x0bis_snapshot\x18\x06 \x01(\x08\"\"\n\x13TransactionAccepted\x12\x0b\n\x03raw\x18\x01 \x01(\x0c*S\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x11\n\rROLE_OBSERVER\x10\x01\x12\x12\n\x0eROLE_VALIDATOR\x10\x02\x12\x0e\n\nROLE_MINER\x10\x03\x32\x8a\x08\n\x04Node\x12;\n\tHandshake\x12\x16.bnnchain.rpc.v1.Hello\x1a\x16.bnnchain.rpc.v1.Hello\x12\x44\n\rAnnounceBlock\x12\x19.bnnchain.rpc.v1.RawBlock\x1a\x18.bnnchain.rpc.v1.Verdict\x12P\n\x13\x41nnounceTransaction\x12\x1f.bnnchain.rpc.v1.RawTransaction\x1a\x18.bnnchain.rpc.v1.Verdict\x12N\n\x11SubmitTransaction\x12\x1f.bnnchain.rpc.v1.RawTransaction\x1a\x18.bnnchain.rpc.v1.Verdict\x12?\n\x07Headers\x12\x16.bnnchain.rpc.v1.Range\x1a\x1a.bnnchain.rpc.v1.RawHeader0\x01\x12=\n\x06\x42locks\x12\x16.bnnchain.rpc.v1.Range\x1a\x19.bnnchain.rpc.v1.RawBlock0\x01\x12\x41\n\x05\x42lock\x12\x1d.bnnchain.rpc.v1.BlockRequest\x1a\x19.bnnchain.rpc.v1.RawBlock\x12J\n\x08Manifest\x12 .bnnchain.rpc.v1.ManifestRequest\x1a\x1c.bnnchain.rpc.v1.RawManifest\x12I\n\rDatasetChunks\x12\x1b.bnnchain.rpc.v1.ChunkRange\x1a\x19.bnnchain.rpc.v1.RawChunk0\x01\x12\x45\n\nOfferChunk\x12\x1d.bnnchain.rpc.v1.DatasetChunk\x1a\x18.bnnchain.rpc.v1.Verdict\x12\x46\n\x06Status\x12\x1e.bnnchain.rpc.v1.StatusRequest\x1a\x1c.bnnchain.rpc.v1.StatusReply\x12g\n\x11TransactionStatus\x12).bnnchain.rpc.v1.TransactionStatusRequest\x1a\'.bnnchain.rpc.v1.TransactionStatusReply\x12I\n\x07\x41\x63\x63ount\x12\x1f.bnnchain.rpc.v1.AccountRequest\x1a\x1d.bnnchain.rpc.v1.AccountReply\x12@\n\x05Watch\x12\x1d.bnnchain.rpc.v1.WatchRequest\x1a\x16.bnnchain.rpc.v1.Event0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'bnnchain.rpc.v1.node_pb2', _globals)
 if _descriptor._USE_C_DESCRIPTORS == False:
   DESCRIPTOR._options = None
-  _globals['_ROLE']._serialized_start=1915
-  _globals['_ROLE']._serialized_end=1998
+  _globals['_ROLE']._serialized_start=1982
+  _globals['_ROLE']._serialized_end=2065
   _globals['_HELLO']._serialized_start=48
   _globals['_HELLO']._serialized_end=225
   _globals['_HEAD']._serialized_start=227
@@ -33,42 +33,46 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _globals['_RAWHEADER']._serialized_end=328
   _globals['_RAWTRANSACTION']._serialized_start=330
   _globals['_RAWTRANSACTION']._serialized_end=359
-  _globals['_RAWCHUNK']._serialized_start=361
-  _globals['_RAWCHUNK']._serialized_end=384
-  _globals['_DATASETCHUNK']._serialized_start=386
-  _globals['_DATASETCHUNK']._serialized_end=433
-  _globals['_VERDICT']._serialized_start=436
-  _globals['_VERDICT']._serialized_end=686
-  _globals['_VERDICT_OUTCOME']._serialized_start=586
-  _globals['_VERDICT_OUTCOME']._serialized_end=686
-  _globals['_RANGE']._serialized_start=688
-  _globals['_RANGE']._serialized_end=749
-  _globals['_BLOCKREQUEST']._serialized_start=751
-  _globals['_BLOCKREQUEST']._serialized_end=777
-  _globals['_CHUNKRANGE']._serialized_start=779
-  _globals['_CHUNKRANGE']._serialized_end=841
-  _globals['_STATUSREQUEST']._serialized_start=843
-  _globals['_STATUSREQUEST']._serialized_end=858
-  _globals['_STATUSREPLY']._serialized_start=861
-  _globals['_STATUSREPLY']._serialized_end=1220
-  _globals['_TRANSACTIONSTATUSREQUEST']._serialized_start=1222
-  _globals['_TRANSACTIONSTATUSREQUEST']._serialized_end=1260
-  _globals['_TRANSACTIONSTATUSREPLY']._serialized_start=1263
-  _globals['_TRANSACTIONSTATUSREPLY']._serialized_end=1478
-  _globals['_TRANSACTIONSTATUSREPLY_STATE']._serialized_start=1408
-  _globals['_TRANSACTIONSTATUSREPLY_STATE']._serialized_end=1478
-  _globals['_ACCOUNTREQUEST']._serialized_start=1480
-  _globals['_ACCOUNTREQUEST']._serialized_end=1509
-  _globals['_ACCOUNTREPLY']._serialized_start=1511
-  _globals['_ACCOUNTREPLY']._serialized_end=1611
-  _globals['_WATCHREQUEST']._serialized_start=1613
-  _globals['_WATCHREQUEST']._serialized_end=1627
-  _globals['_EVENT']._serialized_start=1629
-  _globals['_EVENT']._serialized_end=1752
-  _globals['_NEWHEAD']._serialized_start=1754
-  _globals['_NEWHEAD']._serialized_end=1877
-  _globals['_TRANSACTIONACCEPTED']._serialized_start=1879
-  _globals['_TRANSACTIONACCEPTED']._serialized_end=1913
-  _globals['_NODE']._serialized_start=2001
-  _globals['_NODE']._serialized_end=2959
+  _globals['_RAWMANIFEST']._serialized_start=361
+  _globals['_RAWMANIFEST']._serialized_end=387
+  _globals['_RAWCHUNK']._serialized_start=389
+  _globals['_RAWCHUNK']._serialized_end=412
+  _globals['_DATASETCHUNK']._serialized_start=414
+  _globals['_DATASETCHUNK']._serialized_end=461
+  _globals['_VERDICT']._serialized_start=464
+  _globals['_VERDICT']._serialized_end=714
+  _globals['_VERDICT_OUTCOME']._serialized_start=614
+  _globals['_VERDICT_OUTCOME']._serialized_end=714
+  _globals['_RANGE']._serialized_start=716
+  _globals['_RANGE']._serialized_end=777
+  _globals['_BLOCKREQUEST']._serialized_start=779
+  _globals['_BLOCKREQUEST']._serialized_end=805
+  _globals['_MANIFESTREQUEST']._serialized_start=807
+  _globals['_MANIFESTREQUEST']._serialized_end=844
+  _globals['_CHUNKRANGE']._serialized_start=846
+  _globals['_CHUNKRANGE']._serialized_end=908
+  _globals['_STATUSREQUEST']._serialized_start=910
+  _globals['_STATUSREQUEST']._serialized_end=925
+  _globals['_STATUSREPLY']._serialized_start=928
+  _globals['_STATUSREPLY']._serialized_end=1287
+  _globals['_TRANSACTIONSTATUSREQUEST']._serialized_start=1289
+  _globals['_TRANSACTIONSTATUSREQUEST']._serialized_end=1327
+  _globals['_TRANSACTIONSTATUSREPLY']._serialized_start=1330
+  _globals['_TRANSACTIONSTATUSREPLY']._serialized_end=1545
+  _globals['_TRANSACTIONSTATUSREPLY_STATE']._serialized_start=1475
+  _globals['_TRANSACTIONSTATUSREPLY_STATE']._serialized_end=1545
+  _globals['_ACCOUNTREQUEST']._serialized_start=1547
+  _globals['_ACCOUNTREQUEST']._serialized_end=1576
+  _globals['_ACCOUNTREPLY']._serialized_start=1578
+  _globals['_ACCOUNTREPLY']._serialized_end=1678
+  _globals['_WATCHREQUEST']._serialized_start=1680
+  _globals['_WATCHREQUEST']._serialized_end=1694
+  _globals['_EVENT']._serialized_start=1696
+  _globals['_EVENT']._serialized_end=1819
+  _globals['_NEWHEAD']._serialized_start=1821
+  _globals['_NEWHEAD']._serialized_end=1944
+  _globals['_TRANSACTIONACCEPTED']._serialized_start=1946
+  _globals['_TRANSACTIONACCEPTED']._serialized_end=1980
+  _globals['_NODE']._serialized_start=2068
+  _globals['_NODE']._serialized_end=3102
 # @@protoc_insertion_point(module_scope)

@@ -49,6 +49,11 @@ class NodeStub(object):
                 request_serializer=bnnchain_dot_rpc_dot_v1_dot_node__pb2.BlockRequest.SerializeToString,
                 response_deserializer=bnnchain_dot_rpc_dot_v1_dot_node__pb2.RawBlock.FromString,
                 )
+        self.Manifest = channel.unary_unary(
+                '/bnnchain.rpc.v1.Node/Manifest',
+                request_serializer=bnnchain_dot_rpc_dot_v1_dot_node__pb2.ManifestRequest.SerializeToString,
+                response_deserializer=bnnchain_dot_rpc_dot_v1_dot_node__pb2.RawManifest.FromString,
+                )
         self.DatasetChunks = channel.unary_stream(
                 '/bnnchain.rpc.v1.Node/DatasetChunks',
                 request_serializer=bnnchain_dot_rpc_dot_v1_dot_node__pb2.ChunkRange.SerializeToString,
@@ -130,6 +135,13 @@ class NodeServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Manifest(self, request, context):
+        """A data set's manifest, of which its id is the hash.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DatasetChunks(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -205,6 +217,11 @@ def add_NodeServicer_to_server(servicer, server):
                     servicer.Block,
                     request_deserializer=bnnchain_dot_rpc_dot_v1_dot_node__pb2.BlockRequest.FromString,
                     response_serializer=bnnchain_dot_rpc_dot_v1_dot_node__pb2.RawBlock.SerializeToString,
+            ),
+            'Manifest': grpc.unary_unary_rpc_method_handler(
+                    servicer.Manifest,
+                    request_deserializer=bnnchain_dot_rpc_dot_v1_dot_node__pb2.ManifestRequest.FromString,
+                    response_serializer=bnnchain_dot_rpc_dot_v1_dot_node__pb2.RawManifest.SerializeToString,
             ),
             'DatasetChunks': grpc.unary_stream_rpc_method_handler(
                     servicer.DatasetChunks,
@@ -362,6 +379,23 @@ class Node(object):
         return grpc.experimental.unary_unary(request, target, '/bnnchain.rpc.v1.Node/Block',
             bnnchain_dot_rpc_dot_v1_dot_node__pb2.BlockRequest.SerializeToString,
             bnnchain_dot_rpc_dot_v1_dot_node__pb2.RawBlock.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def Manifest(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/bnnchain.rpc.v1.Node/Manifest',
+            bnnchain_dot_rpc_dot_v1_dot_node__pb2.ManifestRequest.SerializeToString,
+            bnnchain_dot_rpc_dot_v1_dot_node__pb2.RawManifest.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 
