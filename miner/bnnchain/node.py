@@ -13,9 +13,9 @@ from bnnchain.backends import evaluator_factory
 from bnnchain.chain.chain import Chain
 from bnnchain.chain.mempool import Mempool
 from bnnchain.chain.store import Store
-from bnnchain.consensus.errors import Invalid, Unavailable
+from bnnchain.consensus.errors import Fault, Invalid, Unavailable
+from bnnchain.mining.founders import select_founder
 from bnnchain.mining.miner import Miner, MiningOptions
-from bnnchain.mining.straight_through import StraightThroughFounder
 from bnnchain.net.messages import NewHead, Role
 from bnnchain.net.network import Network
 
@@ -40,6 +40,8 @@ class NodeOptions:
     backend: str = "auto"
     mining: MiningOptions | None = None
     """None: a validator-only node, which never mines."""
+    founder: str = "auto"
+    """Who trains founding models: ``larq``, ``device``, or ``auto`` for the first of them that is installed."""
     max_blocks: int | None = None
     """Stop mining at this height (the node goes on serving)."""
 
@@ -82,13 +84,16 @@ class Node:
 
     async def _serve(self, chain: Chain, stop: asyncio.Event) -> None:
         mempool, mining = Mempool(chain), self._options.mining
-        role = Role.VALIDATOR if mining is None else Role.MINER
+        role, miner = Role.VALIDATOR, None
+        if mining is not None:
+            role, founder = Role.MINER, select_founder(self._options.founder, mining.threads)
+            miner = Miner(chain, mempool, self._home.key(), founder, mining, self._observer.progress)
         network = Network(chain, mempool, listen=self._options.listen, dial=self._options.peers, role=role)
         await network.start()
         self._observer.ready(network.address)
         work = [asyncio.create_task(_report(network, self._observer))]
-        if mining is not None:
-            work.append(asyncio.create_task(self._mine(chain, mempool, network, mining)))
+        if miner is not None:
+            work.append(asyncio.create_task(self._mine(chain, network, miner)))
         ending = asyncio.create_task(_wait(stop))
         try:
             done, _ = await asyncio.wait([ending, *work], return_when=asyncio.FIRST_COMPLETED)
@@ -100,13 +105,18 @@ class Node:
             await network.stop()
             await asyncio.gather(*work, return_exceptions=True)
 
-    async def _mine(self, chain: Chain, mempool: Mempool, network: Network, options: MiningOptions) -> None:
-        miner = Miner(chain, mempool, self._home.key(), StraightThroughFounder(), options, self._observer.progress)
+    async def _mine(self, chain: Chain, network: Network, miner: Miner) -> None:
         while not self._stopping.is_set():
             if self._is_at_limit(chain) or chain.missing_datasets():
                 await self._pause()
                 continue
-            raw = await asyncio.to_thread(miner.mine, partial(self._is_outdated, chain, chain.head.head))
+            try:
+                raw = await asyncio.to_thread(miner.mine, partial(self._is_outdated, chain, chain.head.head))
+            except Fault as error:
+                # A training process that crashed, say: this node still validates and serves.
+                log.error("mining failed, trying again: %s", error)  # noqa: TRY400  (one line, no traceback)
+                await self._pause()
+                continue
             if raw is not None and not self._stopping.is_set():
                 await self._publish(network, raw)
 

@@ -15,6 +15,7 @@ from bnnchain.cli.init import create_chain
 from bnnchain.cli.options import DEFAULT_LISTEN, backend_option, home_option
 from bnnchain.consensus.errors import Unavailable
 from bnnchain.consensus.params import BP, DEFAULT_PRESET
+from bnnchain.mining.founders import FOUNDERS
 from bnnchain.mining.miner import MiningOptions
 from bnnchain.node import Node, NodeOptions
 
@@ -65,6 +66,13 @@ def node(home: Home, listen: str, peers: Sequence[str], backend: str) -> None:
     help="Percent at which training of a founding model stops.  [default: the chain's least + 2]",
 )
 @click.option("--architecture", type=click.Choice(list(ZOO)), help="Shape of the first family that this node founds.")
+@click.option(
+    "--founder",
+    type=click.Choice(FOUNDERS),
+    default="auto",
+    show_default=True,
+    help="Trainer of founding models; auto: Larq where it is installed.",
+)
 def mine(
     home: Home,
     listen: str,
@@ -75,6 +83,7 @@ def mine(
     seed: int | None,
     founding_accuracy: float | None,
     architecture: str | None,
+    founder: str,
 ) -> None:
     """Run a node that mines: it founds and evolves models and earns their blocks."""
     ensure_chain(home, peers)
@@ -84,7 +93,10 @@ def mine(
         founding_target_bp=None if founding_accuracy is None else round(founding_accuracy * BP / 100),
         architecture=ZOO[architecture] if architecture else None,
     )
-    run_node(home, NodeOptions(listen=listen, peers=peers, backend=backend, mining=mining, max_blocks=blocks))
+    options = NodeOptions(
+        listen=listen, peers=peers, backend=backend, mining=mining, founder=founder, max_blocks=blocks
+    )
+    run_node(home, options)
 
 
 def ensure_chain(home: Home, peers: Sequence[str]) -> None:

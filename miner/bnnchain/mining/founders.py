@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
+
+from bnnchain_kernels.errors import Invalid
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bnnchain_kernels.evaluator import Evaluator, Samples
     from bnnchain_kernels.model import Architecture, Model
+
+FOUNDERS: Final = ("auto", "larq", "device")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,3 +74,19 @@ class Founder(Protocol):
         the request makes no sense; :class:`Unavailable` where the trainer is not installed.
         """
         ...
+
+
+def select_founder(name: str, threads: int) -> Founder:
+    """Return the founder of a name; ``auto`` takes Larq where it is installed, else the device's own trainer.
+
+    threads: of the training.  Raises :class:`Unavailable` naming the extra where Larq is asked for and not installed,
+    ``unknown-founder``.
+    """
+    from bnnchain.mining.larq.founder import LarqFounder, is_installed
+    from bnnchain.mining.straight_through import StraightThroughFounder
+
+    if name not in FOUNDERS:
+        raise Invalid("unknown-founder", name=name, known=", ".join(FOUNDERS))
+    if name == "larq" or (name == "auto" and is_installed()):
+        return LarqFounder(threads)
+    return StraightThroughFounder()

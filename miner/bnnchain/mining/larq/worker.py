@@ -1,0 +1,103 @@
+"""The training process: reads a request from stdin, trains with Larq, writes checkpoints to stdout, ends.
+
+Run as ``python -m bnnchain.mining.larq.worker`` by :mod:`bnnchain.mining.larq.process`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bnnchain.mining.larq.messages import (
+    GO_ON,
+    MAX_REQUEST_BYTES,
+    Checkpoint,
+    Request,
+    decode_request,
+    encode_checkpoint,
+    read_frame,
+    write_frame,
+)
+from bnnchain.mining.larq.network import build_network, export_network
+from bnnchain.mining.straight_through import BATCH_IMAGES, CHECKS_PER_EPOCH, MIN_BATCHES_PER_EPOCH
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import BinaryIO
+
+LEARNING_RATE = 1e-2
+"""At the first step; it falls along half a cosine to zero at the last."""
+SEED_LIMIT = 1 << 32
+"""TensorFlow's seeds have 32 bits."""
+
+
+def main() -> None:
+    """Train what stdin asks for; any failure is a traceback on stderr and a non-zero exit."""
+    # Frames have the pipe for themselves: whatever else prints to stdout goes to stderr.
+    stdout = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    data = read_frame(sys.stdin.buffer, MAX_REQUEST_BYTES)
+    if data is None:
+        return
+    may_train = threading.Event()
+    may_train.set()
+    threading.Thread(target=_obey, args=(sys.stdin.buffer, may_train), daemon=True).start()
+    for checkpoint in train(decode_request(data), may_train):
+        write_frame(stdout, encode_checkpoint(checkpoint))
+    stdout.close()
+    sys.stderr.flush()
+    # The interpreter's own end would tear TensorFlow's threads down and wait for the one that reads stdin.
+    os._exit(0)
+
+
+def train(request: Request, may_train: threading.Event) -> Iterator[Checkpoint]:
+    """Yield the exact integer model several times an epoch; the same request gives the same models on one machine.
+
+    may_train: waited for before each step.
+    """
+    import tensorflow as tf
+    import tf_keras
+
+    tf.config.threading.set_intra_op_parallelism_threads(request.threads)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    tf_keras.utils.set_random_seed(request.seed % SEED_LIMIT)
+    tf.config.experimental.enable_op_determinism()
+    size = len(request.samples)
+    batch = max(1, min(BATCH_IMAGES, size // MIN_BATCHES_PER_EPOCH))
+    steps_per_epoch = size // batch
+    step_count = steps_per_epoch * request.max_epochs
+    check_steps = {steps_per_epoch * check // CHECKS_PER_EPOCH for check in range(1, CHECKS_PER_EPOCH + 1)}
+
+    network = build_network(request.architecture)
+    rate = tf_keras.optimizers.schedules.CosineDecay(LEARNING_RATE, step_count)
+    network.compile(tf_keras.optimizers.Adam(rate), tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    images, labels = request.samples.unpack(0, size), request.samples.labels
+    rng, losses = np.random.default_rng(request.seed), []
+    for step in range(step_count):
+        may_train.wait()
+        in_epoch = step % steps_per_epoch
+        if in_epoch == 0:
+            order = rng.permutation(size)
+        chosen = order[in_epoch * batch : (in_epoch + 1) * batch]
+        losses.append(float(network.train_on_batch(images[chosen].astype(np.float32) * 2 - 1, labels[chosen])))
+        if in_epoch + 1 in check_steps:
+            model = export_network(network, request.architecture)
+            yield Checkpoint(step + 1, steps_per_epoch, sum(losses) / len(losses), model)
+            losses.clear()
+
+
+def _obey(stdin: BinaryIO, may_train: threading.Event) -> None:
+    while word := stdin.read(1):
+        if word == GO_ON:
+            may_train.set()
+        else:
+            may_train.clear()
+    os._exit(1)  # the founder's process has gone
+
+
+if __name__ == "__main__":
+    main()
