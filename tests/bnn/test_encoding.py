@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from builders import outcome
+from builders import outcome, random_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import architectures, models
 
+from bnnchain.bnn.bits import BitWriter
 from bnnchain.bnn.encoding import (
     BIAS_BITS,
     MAX_WIRE_BYTES,
@@ -28,7 +30,8 @@ from bnnchain.bnn.encoding import (
     threshold_bits,
     wire_size_bytes,
 )
-from bnnchain.wire import Reader, Writer, tagged_hash
+from bnnchain.bnn.zoo import ZOO
+from bnnchain.wire import Reader, tagged_hash
 from bnnchain_kernels.errors import Invalid
 from bnnchain_kernels.model import MAX_ABS_BIAS, Architecture, Dense, Model, build_model
 
@@ -171,31 +174,87 @@ def test_a_changed_difference_is_another_child_or_refused(parent: Model, data: s
     assert encode_difference(parent, child) == bytes(difference)
 
 
-def test_a_difference_byte_by_byte() -> None:
+def bits(text: str) -> bytes:
+    """Return bytes of bits that stand in ``text`` in their order; anything else in it is for the eye."""
+    return np.packbits([letter == "1" for letter in text if letter in "01"], bitorder="little").tobytes()
+
+
+def test_a_difference_bit_by_bit() -> None:
     child = replace(apply_flips(SMALL, np.array([9, 0, 2])), biases=np.array([0, -5], np.int32))
     child = replace(child, thresholds=(np.array([1, 0], np.int32),))
-    flips, thresholds, biases = "03" + "000106", "01" + "01" + "00000000", "01" + "01" + "fbffffff"
-    assert encode_difference(SMALL, child).hex() == flips + thresholds + biases
-    assert encode_difference(SMALL, SMALL).hex() == "000000"
+    flips = "001 00, 10000, 1 1 0001, 0 1 0"  # three; parameter 1; gaps 0, 1, 6 as 0, 0, 3 and 0, 1, 0
+    thresholds = "01 0, 00000, 01, 01000, 01, 11"  # one; parameter 0; gap 1; parameter 2; -4 is 7, as 1 and 3
+    biases = "01 0, 00000, 01, 01000, 001, 10"  # one; parameter 0; gap 1; parameter 2; -5 is 9, as 2 and 1
+    assert SMALL.thresholds[0].tolist() == [1, 4]
+    assert encode_difference(SMALL, child) == bits(flips + thresholds + biases)
+    assert encode_difference(SMALL, SMALL) == bits("1 1 1")
 
 
-def refused(writer: Writer) -> str:
+def refused(difference: bytes) -> str:
     with pytest.raises(Invalid) as caught:
-        apply_difference(SMALL, writer.bytes())
+        apply_difference(SMALL, difference)
     return caught.value.code
 
 
+NO_FLIPS, NO_THRESHOLDS, NO_BIASES = "1", "1", "1"
+
+
 def test_what_a_difference_may_not_say() -> None:
-    """Unsorted or doubled positions cannot be said at all: a gap is never negative."""
-    assert refused(Writer().varint(1).varint(10).varint(0).varint(0)) == "bad-encoding", "flip past the end"
-    assert refused(Writer().varint(11).raw(bytes(20))) == "bad-encoding", "more flips than weights"
-    assert refused(Writer().varint(0).varint(1).varint(0).i32(1).varint(0)) == "bad-encoding", "threshold as before"
-    assert refused(Writer().varint(0).varint(1).varint(2).i32(1).varint(0)) == "bad-encoding", "threshold past the end"
-    assert refused(Writer().varint(0).varint(3).raw(bytes(20))) == "bad-encoding", "more thresholds than there are"
-    assert refused(Writer().varint(0).varint(1).varint(0).i32(5).varint(0)) == "bad-model", "threshold over K + 1"
-    assert refused(Writer().varint(0).varint(0).varint(1).varint(1).i32(0)) == "bad-encoding", "bias as before"
-    assert refused(Writer().varint(0).varint(0).varint(1).varint(0).i32(MAX_ABS_BIAS + 1)) == "bad-model"
-    assert refused(Writer().varint(0).varint(0).varint(0).u8(0)) == "bad-encoding", "trailing byte"
+    """Unsorted or doubled positions and changes of nothing cannot be said at all."""
+    for what, text in {
+        "a flip past the end": "01 0, 11000, 01, 010" + NO_THRESHOLDS + NO_BIASES,
+        "more flips than weights": "0001 001" + "0" * 40,
+        "a count of 2**32": "0" * 32 + "1" * 40,
+        "a count without an end": "0" * 64,
+        "flips without an end": "01 0, 00000, 00000000",
+        "low parts cut off": "01 0, 11111, 1, 000",
+        "a parameter too small": "01 0, 10000, 0001, 0" + NO_THRESHOLDS + NO_BIASES,
+        "a parameter too large": "01 0, 11000, 1, 100" + NO_THRESHOLDS + NO_BIASES,
+        "the larger of two equal parameters": "01 0, 10000, 1, 1" + NO_THRESHOLDS + NO_BIASES,
+        "a threshold past the end": NO_FLIPS + "01 0, 10000, 01, 0, 00000, 1" + NO_BIASES,
+        "more thresholds than there are": NO_FLIPS + "001 00, 00000, 1 1 1, 00000, 1 1 1" + NO_BIASES,
+        "a threshold without its change": NO_FLIPS + "01 0, 00000, 1",
+        "a bias past the end": NO_FLIPS + NO_THRESHOLDS + "01 0, 10000, 01, 0, 00000, 1",
+        "a bias of more than 32 bits": NO_FLIPS + NO_THRESHOLDS + "01 0, 00000, 1, 11111, 001" + "0" * 31,
+        "a padding bit": NO_FLIPS + NO_THRESHOLDS + NO_BIASES + "0 1",
+    }.items():
+        assert refused(bits(text)) == "bad-encoding", what
+    whole = NO_FLIPS + NO_THRESHOLDS + NO_BIASES
+    assert refused(b"") == "bad-encoding", "nothing"
+    assert refused(bits(whole) + b"\0") == "bad-encoding", "trailing byte"
+    assert refused(bits(whole) + bytes(MAX_WIRE_BYTES)) == "bad-encoding", "too large to be looked at"
+
+
+def test_what_no_model_can_be() -> None:
+    raised = BitWriter().count(0).count(1).rice(np.array([1])).rice(np.array([2])).count(0)
+    lowered = BitWriter().count(0).count(1).rice(np.array([0])).rice(np.array([3])).count(0)
+    assert refused(raised.bytes()) == "bad-model", "threshold over K + 1"
+    assert refused(lowered.bytes()) == "bad-model", "threshold -1"
+    biased = BitWriter().count(0).count(0).count(1).rice(np.array([0])).rice(np.array([2 * MAX_ABS_BIAS]))
+    assert refused(biased.bytes()) == "bad-model", "bias above the limit"
+
+
+def test_every_short_string_is_one_child_or_refused() -> None:
+    """All strings of up to thirteen bits: those accepted are what the encoder writes, so no child has two spellings."""
+    accepted = 0
+    for data in [bytes([low]) for low in range(256)] + [bytes([low, high]) for high in range(32) for low in range(256)]:
+        child = outcome(lambda data=data: apply_difference(SMALL, data))
+        if isinstance(child, str):
+            assert child in ("bad-encoding", "bad-model"), data
+        else:
+            assert encode_difference(SMALL, child) == data
+            accepted += 1
+    assert accepted == 8
+
+
+@pytest.mark.parametrize(("flips", "entropy_bytes"), [(22, 24), (60, 56), (300, 195), (700, 344), (1_500, 501)])
+def test_a_difference_is_nearly_as_short_as_can_be(flips: int, entropy_bytes: int) -> None:
+    """Within 4 % and 4 bytes of log2 of the number of ways to choose the flips of a cnn-4k."""
+    parent = random_model(ZOO["cnn-4k"], 1)
+    chosen = np.random.default_rng(flips).permutation(parent.architecture.weight_count)[:flips]
+    size = len(encode_difference(parent, apply_flips(parent, np.sort(chosen))))
+    assert entropy_bytes == int(math.log2(math.comb(4_308, flips)) / 8)
+    assert entropy_bytes <= size <= entropy_bytes * 1.04 + 4
 
 
 @given(models(), st.data())

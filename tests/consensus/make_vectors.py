@@ -33,6 +33,7 @@ from builders import (
 )
 from refusals import FOUNDED, all_refusals
 
+from bnnchain.bnn.bits import RICE_PARAMETER_BITS, BitWriter
 from bnnchain.bnn.encoding import (
     apply_flips,
     canonical_bytes,
@@ -134,6 +135,9 @@ def difference_vector(parent: Model) -> dict[str, Any]:
         biases=parent.biases + np.array([0, 7, 0], np.int32),
     )
     difference = encode_difference(parent, child)
+    past, zero = np.array([parent.architecture.weight_count]), np.zeros(1, np.int64)
+    wide = BitWriter().count(0).count(0).count(1)
+    longer = BitWriter().count(1).integers(zero + 1, RICE_PARAMETER_BITS)
     return {
         "parent": encode_model(parent),
         "difference": difference,
@@ -142,8 +146,10 @@ def difference_vector(parent: Model) -> dict[str, Any]:
         "flips": flips.tolist(),
         "bad": {
             "trailing byte": difference + b"\0",
-            "long form of a gap": difference[:1] + b"\x80\0" + difference[2:],
-            "bias without effect": Writer().varint(0).varint(0).varint(1).varint(0).i32(int(parent.biases[0])).bytes(),
+            "longer Rice code": longer.raw(np.array([True, False])).count(0).count(0).bytes(),
+            "flip past the end": BitWriter().count(1).rice(past).count(0).count(0).bytes(),
+            "more flips than weights": BitWriter().count(int(past[0]) + 1).bytes() + bytes(1000),
+            "bias of more than 32 bits": wide.rice(zero).rice(zero + (1 << 33)).bytes(),
         },
     }
 

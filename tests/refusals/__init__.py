@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from builders import Builder
 
+from bnnchain.bnn.bits import BitWriter
 from bnnchain.bnn.encoding import apply_flips, model_hash, shape_hash
 
 if TYPE_CHECKING:
     from bnnchain.consensus.types import Block
-    from bnnchain.wire import Writer
     from bnnchain_kernels.model import Model
 
 FOUNDED = 2
@@ -87,11 +87,13 @@ def best_model(builder: Builder) -> Model:
     return builder.state.families[0].best.model
 
 
-def difference_tail(builder: Builder, tail: Writer) -> bytes:
+def difference_tail(builder: Builder, tail: BitWriter) -> bytes:
     """Return an EVOLVE block whose flips are fine and whose thresholds and biases are ``tail``."""
     block = evolved(builder)
-    assert block.model.endswith(b"\0\0")
-    return builder.tamper(block, model=block.model[:-2] + tail.bytes())
+    bits = np.unpackbits(np.frombuffer(block.model, np.uint8), bitorder="little").astype(np.bool_)
+    last = int(np.flatnonzero(bits)[-1])
+    assert bits[last - 1], "no thresholds and no biases: a one each, then padding"
+    return builder.tamper(block, model=BitWriter().raw(bits[: last - 1]).raw(tail.bits()).bytes())
 
 
 def random_child(builder: Builder) -> Model:

@@ -13,6 +13,7 @@ from builders import (
     transfer,
 )
 
+from bnnchain.bnn.bits import RICE_PARAMETER_BITS, BitWriter
 from bnnchain.bnn.encoding import encode_model
 from bnnchain.consensus.codec import HEADER_BYTES, MAX_TRANSACTION_BYTES, encode_block, encode_transaction
 from bnnchain.consensus.params import MAX_BLOCK_BYTES
@@ -109,11 +110,11 @@ def founder_that_spells_out_zero_biases(builder: Builder) -> bytes:
 
 
 @refused("bad-encoding", blocks=FOUNDED)
-def difference_with_a_long_form_gap(builder: Builder) -> bytes:
-    block = evolved(builder)
-    assert block.model[0] > 0
-    assert block.model[1] < 0x80
-    return builder.tamper(block, model=block.model[:1] + bytes([block.model[1] | 0x80, 0]) + block.model[2:])
+def difference_with_a_longer_code_for_its_gaps(builder: Builder) -> bytes:
+    flips, zero = np.array([0, 0, 0, 3]), np.zeros(1, np.int64)
+    writer = BitWriter().count(4).integers(zero + 1, RICE_PARAMETER_BITS).raw(np.array([1, 1, 1, 0, 1], np.bool_))
+    writer.integers(flips & 1, 1).count(0).count(0)
+    return builder.tamper(evolved(builder), model=writer.bytes())
 
 
 @refused("bad-encoding", blocks=FOUNDED)
@@ -123,41 +124,45 @@ def difference_with_a_trailing_byte(builder: Builder) -> bytes:
 
 
 @refused("bad-encoding", blocks=FOUNDED)
+def difference_with_a_padding_bit(builder: Builder) -> bytes:
+    return difference_tail(builder, BitWriter().count(0).count(0).raw(np.array([False, True])))
+
+
+@refused("bad-encoding", blocks=FOUNDED)
 def difference_with_a_position_past_the_end(builder: Builder) -> bytes:
-    weights = family_shape(0).weight_count
-    data = Writer().varint(2).varint(weights - 1).varint(0).varint(0).varint(0).bytes()
-    return builder.tamper(evolved(builder), model=data)
+    data = BitWriter().count(2).rice(np.array([family_shape(0).weight_count - 1, 0])).count(0).count(0)
+    return builder.tamper(evolved(builder), model=data.bytes())
 
 
 @refused("bad-encoding", blocks=FOUNDED)
 def difference_with_more_flips_than_weights(builder: Builder) -> bytes:
-    return builder.tamper(evolved(builder), model=Writer().varint(321).raw(bytes(400)).bytes())
+    return builder.tamper(evolved(builder), model=BitWriter().count(321).rice(np.zeros(321, np.int64)).bytes())
 
 
 @refused("bad-encoding", blocks=FOUNDED)
-def difference_with_more_flips_than_bytes(builder: Builder) -> bytes:
-    return builder.tamper(evolved(builder), model=Writer().varint(300).raw(bytes(9)).bytes())
+def difference_with_more_flips_than_bits(builder: Builder) -> bytes:
+    return builder.tamper(evolved(builder), model=BitWriter().count(300).rice(np.zeros(270, np.int64)).bytes())
 
 
 @refused("bad-encoding", blocks=FOUNDED)
-def difference_with_a_threshold_that_does_not_change(builder: Builder) -> bytes:
-    before = int(best_model(builder).thresholds[0][0])
-    return difference_tail(builder, Writer().varint(1).varint(0).i32(before).varint(0))
-
-
-@refused("bad-encoding", blocks=FOUNDED)
-def difference_with_a_bias_that_does_not_change(builder: Builder) -> bytes:
-    return difference_tail(builder, Writer().varint(0).varint(1).varint(3).i32(0))
+def difference_with_a_threshold_past_the_end(builder: Builder) -> bytes:
+    hidden = len(best_model(builder).thresholds[0])
+    return difference_tail(builder, BitWriter().count(1).rice(np.array([hidden])).rice(np.array([0])).count(0))
 
 
 @refused("bad-encoding", blocks=FOUNDED)
 def difference_with_a_bias_past_the_end(builder: Builder) -> bytes:
-    return difference_tail(builder, Writer().varint(0).varint(1).varint(CLASSES).i32(1))
+    return difference_tail(builder, BitWriter().count(0).count(1).rice(np.array([CLASSES])).rice(np.array([0])))
+
+
+@refused("bad-encoding", blocks=FOUNDED)
+def difference_with_a_bias_of_more_than_32_bits(builder: Builder) -> bytes:
+    return difference_tail(builder, BitWriter().count(0).count(1).rice(np.array([0])).rice(np.array([1 << 32])))
 
 
 @refused("bad-encoding", blocks=FOUNDED)
 def difference_with_more_biases_than_classes(builder: Builder) -> bytes:
-    return difference_tail(builder, Writer().varint(0).varint(CLASSES + 1).raw(bytes(50)))
+    return difference_tail(builder, BitWriter().count(0).count(CLASSES + 1).rice(np.zeros(CLASSES + 1, np.int64)))
 
 
 @refused("bad-block-size")

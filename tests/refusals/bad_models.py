@@ -16,10 +16,10 @@ from builders import (
     random_model,
 )
 
+from bnnchain.bnn.bits import BitWriter
 from bnnchain.bnn.encoding import apply_flips, encode_difference, encode_model, model_hash
 from bnnchain.consensus.codec import HEADER_BYTES, encode_block
 from bnnchain.consensus.lineage import novel_flips
-from bnnchain.wire import Writer
 from bnnchain_kernels.model import Architecture, Dense, pack_rows, unpack_rows
 from refusals import FOUNDED, best_model, body, difference_tail, evolved, founding, random_child, refused
 
@@ -100,12 +100,13 @@ def threshold_past_the_fan_in(builder: Builder) -> bytes:
 
 @refused("bad-model", blocks=FOUNDED)
 def negative_threshold(builder: Builder) -> bytes:
-    return difference_tail(builder, Writer().varint(1).varint(0).i32(-1).varint(0))
+    below = 2 * int(best_model(builder).thresholds[0][0]) + 1
+    return difference_tail(builder, BitWriter().count(1).rice(np.array([0])).rice(np.array([below])).count(0))
 
 
 @refused("bad-model", blocks=FOUNDED)
 def bias_out_of_range(builder: Builder) -> bytes:
-    return difference_tail(builder, Writer().varint(0).varint(1).varint(0).i32(-(1 << 31)))
+    return difference_tail(builder, BitWriter().count(0).count(1).rice(np.array([0])).rice(np.array([(1 << 32) - 1])))
 
 
 @refused("bad-model-size", max_connection_count=319)

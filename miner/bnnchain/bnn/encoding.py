@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from bnnchain.bnn.bits import BitReader, BitWriter
 from bnnchain.wire import Reader, Writer, tagged_hash
 from bnnchain_kernels.errors import Invalid
 from bnnchain_kernels.model import (
@@ -84,19 +85,19 @@ def model_hash(model: Model) -> bytes:
 
 
 def encode_model(model: Model) -> bytes:
-    """Return the tight wire form: shape, then one bit string of weights, thresholds and biases, zero-padded.
+    """Return the tight wire form: shape, then one bit string of weights, thresholds and biases.
 
     Weights take one bit each without row padding, a threshold ceil(log2(K + 2)) bits, biases one flag bit in all if
     they are zero, else ``BIAS_BITS`` each.
     """
-    bits = [flat_weights(model)]
+    writer = BitWriter().raw(flat_weights(model))
     for layer, limits in zip(model.architecture.geometry, model.thresholds, strict=False):
-        bits.append(_integers_to_bits(limits.astype(np.int64), threshold_bits(layer.fan_in)))
+        writer.integers(limits.astype(np.int64), threshold_bits(layer.fan_in))
     has_biases = bool(model.biases.any())
-    bits.append(np.array([has_biases]))
+    writer.raw(np.array([has_biases]))
     if has_biases:
-        bits.append(_integers_to_bits(model.biases.astype(np.int64) + MAX_ABS_BIAS, BIAS_BITS))
-    return encode_architecture(model.architecture) + np.packbits(np.concatenate(bits), bitorder="little").tobytes()
+        writer.integers(model.biases.astype(np.int64) + MAX_ABS_BIAS, BIAS_BITS)
+    return encode_architecture(model.architecture) + writer.bytes()
 
 
 def wire_size_bytes(architecture: Architecture, *, has_biases: bool) -> int:
@@ -116,60 +117,47 @@ def decode_model(data: bytes) -> Model:
     sizes = [wire_size_bytes(architecture, has_biases=has) for has in (False, True)]
     if len(data) > MAX_WIRE_BYTES or len(data) not in sizes:
         raise Invalid("bad-encoding", reason="model size", size=len(data), wanted=sizes[0])
-    bits = np.unpackbits(np.frombuffer(reader.raw(reader.remaining), np.uint8), bitorder="little").astype(np.bool_)
-    position = architecture.weight_count
-    weights = split_weights(architecture, bits[:position])
-    thresholds = []
-    for layer in architecture.geometry[:-1]:
-        stop = position + layer.out_channels * threshold_bits(layer.fan_in)
-        thresholds.append(_bits_to_integers(bits[position:stop], threshold_bits(layer.fan_in)).astype(np.int32))
-        position = stop
-    has_biases, position = bool(bits[position]), position + 1
+    bits = BitReader(reader.raw(reader.remaining))
+    weights = split_weights(architecture, bits.raw(architecture.weight_count))
+    thresholds = [
+        bits.integers(layer.out_channels, threshold_bits(layer.fan_in)).astype(np.int32)
+        for layer in architecture.geometry[:-1]
+    ]
+    has_biases = bool(bits.raw(1)[0])
     biases = np.zeros(architecture.classes, np.int32)
     if has_biases:
-        stop = position + architecture.classes * BIAS_BITS
-        if stop > len(bits):
-            raise Invalid("bad-encoding", reason="truncated biases")
-        biases = (_bits_to_integers(bits[position:stop], BIAS_BITS) - MAX_ABS_BIAS).astype(np.int32)
-        position = stop
-    if has_biases != bool(biases.any()) or bits[position:].any() or len(data) != sizes[has_biases]:
-        raise Invalid("bad-encoding", reason="model is not in its canonical form")
+        biases = (bits.integers(architecture.classes, BIAS_BITS) - MAX_ABS_BIAS).astype(np.int32)
+    bits.finish()
+    if has_biases != bool(biases.any()):
+        raise Invalid("bad-encoding", reason="biases announced and zero")
     return Model(architecture, weights, tuple(thresholds), biases)
 
 
 def encode_difference(parent: Model, child: Model) -> bytes:
-    """Return the difference of two models of one shape: flips, changed thresholds, changed biases.
+    """Return the difference of two models of one shape: flips, changed thresholds, changed biases, as one bit string.
 
-    Each list is a varint count, then gaps (position minus previous position minus 1) as varints; a changed threshold
-    or bias is followed by its new value as int32.  Positions count weights over all layers in canonical order without
-    padding, thresholds over all hidden layers, biases by class.
+    Each list is a count and, unless it is zero, the gaps (position minus previous position minus 1) in Rice's code; of
+    thresholds and biases then the changes, likewise, a change d as 2 (abs(d) - 1), plus 1 if d < 0.  Positions count
+    weights over all layers in canonical order without padding, thresholds over all hidden layers, biases by class.
     """
-    writer = Writer()
-    flips = flip_positions(parent, child)
-    writer.varint(len(flips))
-    for gap in np.diff(flips, prepend=-1) - 1:
-        writer.varint(int(gap))
-    for before, after in (
-        (np.concatenate([*parent.thresholds, _NONE]), np.concatenate([*child.thresholds, _NONE])),
-        (parent.biases, child.biases),
-    ):
-        changed = np.flatnonzero(before != after)
-        writer.varint(len(changed))
-        for gap, value in zip(np.diff(changed, prepend=-1) - 1, after[changed], strict=True):
-            writer.varint(int(gap)).i32(int(value))
+    writer = BitWriter()
+    _write_positions(writer, flip_positions(parent, child))
+    _write_changes(writer, _joined(parent.thresholds), _joined(child.thresholds))
+    _write_changes(writer, parent.biases, child.biases)
     return writer.bytes()
 
 
 def apply_difference(parent: Model, data: bytes) -> Model:
     """Return the child that ``data`` describes; raises ``bad-encoding`` or ``bad-model``.
 
-    Positions are strictly increasing by construction; one past the end, an entry that changes nothing, or trailing
-    bytes are refused.
+    Positions increase and every entry changes something by construction; a position past the end, a longer spelling
+    or trailing bits are refused.
     """
-    reader = Reader(data)
-    flips = np.array(_read_positions(reader, parent.architecture.weight_count), np.int64)
-    thresholds = np.concatenate([*parent.thresholds, _NONE])
-    thresholds = _read_changes(reader, thresholds)
+    if len(data) > MAX_WIRE_BYTES:
+        raise Invalid("bad-encoding", reason="difference too large", size=len(data), limit=MAX_WIRE_BYTES)
+    reader = BitReader(data)
+    flips = _read_positions(reader, parent.architecture.weight_count)
+    thresholds = _read_changes(reader, _joined(parent.thresholds))
     biases = _read_changes(reader, parent.biases)
     reader.finish()
     ends = np.cumsum([len(limits) for limits in parent.thresholds])
@@ -222,44 +210,41 @@ def threshold_bits(fan_in: int) -> int:
     return (fan_in + 1).bit_length()
 
 
-_NONE: Int32Array = np.zeros(0, np.int32)
+def _joined(thresholds: tuple[Int32Array, ...]) -> Int32Array:
+    return np.concatenate([*thresholds, np.zeros(0, np.int32)])
 
 
-def _read_positions(reader: Reader, limit: int) -> list[int]:
-    count = reader.varint()
-    if count > limit or count > reader.remaining:
-        raise Invalid("bad-encoding", reason="more entries than places", count=count)
-    positions, position = [], -1
-    for _ in range(count):
-        position += reader.varint() + 1
-        positions.append(position)
-    if position >= limit:
-        raise Invalid("bad-encoding", reason="position past the end", position=position, limit=limit)
+def _write_positions(writer: BitWriter, positions: FlipPositions) -> None:
+    writer.count(len(positions))
+    if len(positions):
+        writer.rice(np.diff(positions, prepend=-1) - 1)
+
+
+def _read_positions(reader: BitReader, limit: int) -> FlipPositions:
+    count = reader.count(limit)
+    if count == 0:
+        return np.zeros(0, np.int64)
+    positions: FlipPositions = np.cumsum(reader.rice(count) + 1) - 1
+    if positions[-1] >= limit:
+        raise Invalid("bad-encoding", reason="position past the end", position=int(positions[-1]), limit=limit)
     return positions
 
 
-def _read_changes(reader: Reader, before: Int32Array) -> Int32Array:
-    after: Int32Array = before.copy()
-    count = reader.varint()
-    if count > len(before) or count > reader.remaining:
-        raise Invalid("bad-encoding", reason="more entries than places", count=count)
-    position = -1
-    for _ in range(count):
-        position += reader.varint() + 1
-        value = reader.i32()
-        if position >= len(before):
-            raise Invalid("bad-encoding", reason="position past the end", position=position, limit=len(before))
-        if value == before[position]:
-            raise Invalid("bad-encoding", reason="entry without effect", position=position)
-        after[position] = value
-    return after
+def _write_changes(writer: BitWriter, before: Int32Array, after: Int32Array) -> None:
+    changed = np.flatnonzero(before != after).astype(np.int64)
+    _write_positions(writer, changed)
+    if len(changed):
+        changes = after[changed].astype(np.int64) - before[changed]
+        writer.rice(2 * (np.abs(changes) - 1) + (changes < 0))
 
 
-def _integers_to_bits(values: npt.NDArray[np.int64], width: int) -> BoolArray:
-    bits: BoolArray = ((values[:, None] >> np.arange(width)) & 1).astype(np.bool_)
-    return bits.ravel()
-
-
-def _bits_to_integers(bits: BoolArray, width: int) -> npt.NDArray[np.int64]:
-    values: npt.NDArray[np.int64] = (bits.reshape(-1, width).astype(np.int64) << np.arange(width)).sum(axis=1)
-    return values
+def _read_changes(reader: BitReader, before: Int32Array) -> Int32Array:
+    after = before.astype(np.int64)
+    changed = _read_positions(reader, len(before))
+    if len(changed):
+        codes = reader.rice(len(changed))
+        after[changed] += (codes // 2 + 1) * np.where(codes % 2, -1, 1)
+    limits = np.iinfo(np.int32)
+    if ((after < limits.min) | (after > limits.max)).any():
+        raise Invalid("bad-encoding", reason="value is no i32")
+    return after.astype(np.int32)
