@@ -36,7 +36,7 @@ from bnnchain_kernels.mutants import RaceRules, pack_mutants
 from bnnchain_kernels.select import mutants_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
     from bnnchain_kernels.evaluator import Evaluator, Samples
     from bnnchain_kernels.model import BoolArray, Model
@@ -162,11 +162,15 @@ class _State:
 
 
 class Search:
-    """A search that can be stopped and run on: state is kept between calls of :meth:`run`."""
+    """A search that can be stopped and run on: state is kept between calls of :meth:`run`.
 
-    def __init__(self, request: EvolveRequest, evaluator: Evaluator) -> None:
+    operators: further sources of moves, beside those of every search.
+    """
+
+    def __init__(self, request: EvolveRequest, evaluator: Evaluator, operators: Sequence[Operator] = ()) -> None:
         _validate(request)
         self._request = request
+        self._gain = request.gain
         self._evaluator = evaluator
         self._rng = np.random.default_rng(request.seed)
         self._block_count = -(-len(request.samples) // BLOCK_IMAGES)
@@ -176,7 +180,8 @@ class Search:
         # The population: the model in hand, the family's members, and what this search had in hand last.
         self._family = [flat_weights(model) for model in request.population[1 - request.population_size :]]
         self._recent: deque[BoolArray] = deque(maxlen=max(1, request.population_size - 1 - len(self._family)))
-        operators: list[Operator] = [
+        operators = [
+            *operators,
             FewFlips(),
             GuidedFlips(request.samples),
             Mutation(request.population_mutate_percent, request.mutate_probability),
@@ -196,6 +201,17 @@ class Search:
     def best(self) -> Model:
         """Return the best model so far, the parent at first."""
         return self._best.model
+
+    @property
+    def candidates(self) -> int:
+        """Return how many candidates have been judged."""
+        return self._candidates
+
+    def require(self, gain: int) -> None:
+        """Ask for another gain from now on: a chain asks for less as time passes, and a miner for more than it has."""
+        if not 1 <= gain <= self._request.pool_size:
+            raise Invalid("bad-search", pool_size=self._request.pool_size, gain=gain)
+        self._gain = gain
 
     def run(
         self,
@@ -359,7 +375,7 @@ class Search:
         """Return what operators see; a model with its gain but too few flips draws only flips that count."""
         state = self._current
         eligible = np.ones(len(state.weights), np.bool_)
-        if state.correct - self._parent.correct >= self._request.gain and self._needs_flips(state):
+        if state.correct - self._parent.correct >= self._gain and self._needs_flips(state):
             eligible = state.weights == self._parent_weights
             if self._request.novel is not None:
                 eligible &= self._request.novel
@@ -380,7 +396,7 @@ class Search:
     def _finished(self) -> _State | None:
         for state in (self._current, self._best):
             gain = state.correct - self._parent.correct
-            if gain >= self._request.gain and not self._needs_flips(state):
+            if gain >= self._gain and not self._needs_flips(state):
                 return state
         return None
 

@@ -1,34 +1,27 @@
-"""The miner: elected place -> candidate -> ticket -> sealed block; import and relay are the node's business."""
+"""The miner: one evolutionary search whose mutants are the lottery's tickets; it seals what wins.
+
+Where the lottery is closed it draws tickets at once on what it has: a block without a model, or a valid candidate.  It
+learns beside that, and the first valid candidate, and every better one, replaces the block in the making: tickets have
+no memory, so nothing is lost.  A child's tickets are mutants of its parent, and what they show goes back into the
+search.  Import and relay are the node's business.
+"""
 
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
-from bnnchain.bnn.distance import prediction_difference
-from bnnchain.bnn.encoding import model_hash
 from bnnchain.consensus.codec import encode_block
-from bnnchain.consensus.errors import Unavailable
+from bnnchain.consensus.errors import Invalid
 from bnnchain.consensus.header import sign_header
-from bnnchain.consensus.learning import required_accuracy, required_flips, required_gain
-from bnnchain.consensus.lineage import novel_flips
-from bnnchain.consensus.params import BP, Params, share_ceil
 from bnnchain.consensus.signatures import public_key
-from bnnchain.consensus.transition import elapsed
-from bnnchain.consensus.types import BlockKind
-from bnnchain.mining.evolve import EvolveProgress, EvolveRequest, evolve
-from bnnchain.mining.shapes import new_shape
-from bnnchain.mining.template import (
-    Candidate,
-    draft_block,
-    model_bytes,
-    next_timestamp,
-    open_places,
-    select_transactions,
-)
-from bnnchain.mining.tickets import draw_winning_ticket
+from bnnchain.mining.availability import availability_proofs
+from bnnchain.mining.learner import Learner
+from bnnchain.mining.template import IDLE, Candidate, draft_block, model_bytes, select_transactions
+from bnnchain.mining.tickets import TicketDrawer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,18 +30,19 @@ if TYPE_CHECKING:
 
     from bnnchain.chain.chain import Chain
     from bnnchain.chain.mempool import Mempool
-    from bnnchain.consensus.election import Place
-    from bnnchain.consensus.state import ChainState, FamilyState
-    from bnnchain.mining.founders import FoundedModel, Founder, FoundProgress
+    from bnnchain.consensus.state import ChainState
+    from bnnchain.consensus.types import AvailabilityProof, Block, Header
+    from bnnchain.mining.founders import Founder
     from bnnchain_kernels.model import Architecture
 
 log = logging.getLogger(__name__)
 
-FOUNDING_MARGIN_BP = 200
-"""A founding model is trained this far above the chain's least accuracy, and no further: evolution needs room."""
-MAX_FOUNDING_EPOCHS = 60
-MAX_FOUNDING_TRIES = 8
+REFRESH_S = 2.0
+"""A block in the making is drafted anew this often: its time moves, and better transactions may wait."""
 RETRY_S = 1.0
+PERCENT = 100
+LEARNING_PERCENT = 10
+"""Of the miner's power; PROTOCOL.md, "Lottery", says what a higher share costs the chain's safety."""
 
 ShouldStop: TypeAlias = "Callable[[], bool]"
 
@@ -60,9 +54,18 @@ class MiningOptions:
     seed: int
     threads: int
     founding_target_bp: int | None = None
-    """Accuracy at which training of a founder stops; None: the chain's least plus ``FOUNDING_MARGIN_BP``."""
+    """Accuracy at which training of a founder stops; None: ``FOUNDING_MARGIN_BP`` above the least that counts."""
     architecture: Architecture | None = None
     """Shape wanted for the first new family; None: the zoo's for the data set."""
+    learning_percent: int = LEARNING_PERCENT
+    """Share of the time that goes to learning beside a closed lottery; what is left of the power draws tickets.
+
+    Learning does not protect the chain, tickets do; but a model earns four times what a block without one does.
+    """
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.learning_percent <= PERCENT:
+            raise Invalid("bad-search", learning_percent=self.learning_percent)
 
 
 class Miner:
@@ -77,124 +80,147 @@ class Miner:
         options: MiningOptions,
         on_progress: Callable[[str], None] = log.info,
     ) -> None:
-        """on_progress gets a line for people now and then, from the mining thread."""
+        """on_progress gets a line for people now and then, from whichever thread learns."""
         self._chain = chain
         self._mempool = mempool
         self._key = key
-        self._founder = founder
         self._options = options
-        self._on_progress = on_progress
-        self._attempts = 0
+        self._learner = Learner(chain, founder, options, on_progress)
+        self._beside: _LearningBeside | None = None
 
     def mine(self, should_stop: ShouldStop) -> bytes | None:
         """Return a sealed block for the present head, or None where ``should_stop`` came first."""
         state = self._chain.head
-        while not should_stop():
-            self._attempts += 1
-            candidate = self._find_candidate(state, should_stop)
-            if candidate is None:
-                time.sleep(0 if should_stop() else RETRY_S)
-                continue
-            return self._seal(state, candidate, should_stop)
-        return None
-
-    def _find_candidate(self, state: ChainState, should_stop: ShouldStop) -> Candidate | None:
         params = state.spec.params_at(state.height + 1)
-        for place in open_places(state, self._chain.now()):
-            if place.kind == BlockKind.EVOLVE:
-                candidate = self._evolve(state, place, params, should_stop)
-            else:
-                candidate = self._found(state, place, params, should_stop)
-            if candidate is not None or should_stop():
-                return candidate
-        return Candidate(None, None, 0) if params.is_idle_allowed else None
+        return self._learn_first(state, should_stop) if params.is_lottery_open else self._play(state, should_stop)
 
-    def _found(self, state: ChainState, place: Place, params: Params, should_stop: ShouldStop) -> Candidate | None:
-        manifest = state.datasets[place.dataset_id].manifest
-        if place.family is not None:
-            shape = place.family.architecture
-        else:
-            shape = new_shape(state, manifest, params, self._options.architecture)
-        for _ in range(MAX_FOUNDING_TRIES):
-            founded = self._train(place, shape, params, should_stop)
-            if should_stop():
-                return None
-            if founded.correct < required_accuracy(state.datasets[place.dataset_id], params):
-                log.info("founding model reached only %d of %d", founded.correct, founded.pool_size)
-            elif self._is_different(place, founded, params):
-                return Candidate(place, founded.model, founded.correct)
-            self._attempts += 1
+    def _learn_first(self, state: ChainState, should_stop: ShouldStop) -> bytes | None:
+        """Return a block where every ticket wins: the model alone decides when."""
+        params = state.spec.params_at(state.height + 1)
+        while not should_stop():
+            candidate = self._learner.learn(state, None, should_stop)
+            if candidate is None and params.is_idle_allowed and not should_stop():
+                candidate = IDLE
+            if candidate is not None:
+                block = self._draft(state, candidate, self._proofs(state))
+                won = TicketDrawer(state, block.header, self._chain.validator).draw(block.header, 0)
+                return None if won is None else self._seal(block, won)
+            time.sleep(0 if should_stop() else RETRY_S)
         return None
 
-    def _train(self, place: Place, shape: Architecture, params: Params, should_stop: ShouldStop) -> FoundedModel:
-        pool = self._chain.validator.pool(place.dataset_id)
-        least = required_accuracy(self._chain.head.datasets[place.dataset_id], params)
-        target_bp = self._options.founding_target_bp
-        if target_bp is None:
-            target_bp = min(BP, params.min_family_acc_bp + FOUNDING_MARGIN_BP)
-        return self._founder.found(
-            shape,
-            pool,
-            self._chain.validator.evaluator(place.dataset_id),
-            seed=self._options.seed + self._attempts,
-            target_correct=max(least, share_ceil(len(pool), target_bp)),
-            max_epochs=MAX_FOUNDING_EPOCHS,
-            on_progress=self._tell_founding,
-            should_stop=should_stop,
-        )
+    def _play(self, state: ChainState, should_stop: ShouldStop) -> bytes | None:
+        """Return the block whose ticket won, drawn while learning goes on beside."""
+        params = state.spec.params_at(state.height + 1)
+        proofs = self._proofs(state)
+        learning = self._beside = _LearningBeside(self._learner, state, self._options, should_stop, self._beside)
+        held: Candidate | None = None
+        drawer: TicketDrawer | None = None
 
-    def _is_different(self, place: Place, founded: FoundedModel, params: Params) -> bool:
-        if place.family is None:
-            return True
-        validator = self._chain.validator
-        own = validator.predictions(place.dataset_id, founded.model, model_hash(founded.model))
-        wanted = share_ceil(len(own), params.min_family_diff_bp)
-        return all(
-            prediction_difference(own, validator.predictions(place.dataset_id, other.model, other.model_hash)) >= wanted
-            for other in place.family.founders
-        )
+        def is_outdated() -> bool:
+            return should_stop() or learning.best() is not found
 
-    def _evolve(self, state: ChainState, place: Place, params: Params, should_stop: ShouldStop) -> Candidate | None:
-        family = place.family
-        if family is None:
-            raise Unavailable("an EVOLVE place without a family")
-        validator = self._chain.validator
-        pool = validator.pool(place.dataset_id)
-        waited = elapsed(state, next_timestamp(state, self._chain.now()))
-        request = EvolveRequest(
-            parent=family.best.model,
-            samples=pool,
-            population=tuple(founder.model for founder in family.founders),
-            gain=required_gain(family, len(pool), waited, params),
-            min_flips=required_flips(family.architecture, params),
-            novel=novel_flips(family),
-            seed=self._options.seed + self._attempts,
-        )
-        result = evolve(
-            request,
-            validator.evaluator(place.dataset_id),
-            threads=self._options.threads,
-            on_progress=lambda progress: self._tell_evolving(family, request, progress),
-            should_stop=should_stop,
-        )
-        return None if result is None else Candidate(place, result.child, result.correct)
+        try:
+            while not should_stop():
+                found = learning.best()
+                candidate = found or (IDLE if params.is_idle_allowed else None)
+                if candidate is None:
+                    time.sleep(RETRY_S)
+                    continue
+                block = self._draft(state, candidate, proofs)
+                if drawer is None or held is None or candidate.place is not held.place:
+                    drawer = self._drawer(state, candidate, block.header)
+                held = candidate
+                won = self._draw(drawer, block.header, is_outdated)
+                if won is not None:
+                    return self._seal(block, won)
+        finally:
+            learning.stop()
+        return None
 
-    def _tell_founding(self, progress: FoundProgress) -> None:
-        share = 100 * progress.best_correct / progress.pool_size
-        self._on_progress(f"founding: epoch {progress.epochs:.1f}, {share:.2f} % of the pool")
+    def _draw(self, drawer: TicketDrawer, header: Header, is_outdated: ShouldStop) -> Header | None:
+        """Draw tickets until one wins or it is time for another draft; every nonce of a header once, in order."""
+        until, nonce = time.monotonic() + REFRESH_S, 0
+        while not is_outdated() and time.monotonic() < until:
+            won = drawer.draw(header, nonce)
+            if won is not None:
+                return won
+            nonce += drawer.tickets_together
+        return None
 
-    def _tell_evolving(self, family: FamilyState, request: EvolveRequest, progress: EvolveProgress) -> None:
-        self._on_progress(
-            f"evolving family {family.family_id}, generation {family.generation + 1}:"
-            f" {progress.candidates} candidates, {progress.candidates_per_s:.0f}/s,"
-            f" gain {progress.gain} of {request.gain}, flips {progress.flips} of {request.min_flips}"
-        )
+    def _drawer(self, state: ChainState, candidate: Candidate, header: Header) -> TicketDrawer:
+        evidence = self._learner.evidence(candidate)
+        return TicketDrawer(state, header, self._chain.validator, threads=self._options.threads, evidence=evidence)
 
-    def _seal(self, state: ChainState, candidate: Candidate, should_stop: ShouldStop) -> bytes | None:
+    def _draft(self, state: ChainState, candidate: Candidate, proofs: tuple[AvailabilityProof, ...]) -> Block:
         params = state.spec.params_at(state.height + 1)
         transactions = select_transactions(self._mempool, params, len(model_bytes(candidate)))
-        block = draft_block(state, candidate, public_key(self._key), transactions, self._chain.now())
-        header = draw_winning_ticket(state, block.header, self._chain.validator, should_stop)
-        if header is None:
-            return None
-        return encode_block(replace(block, header=sign_header(header, self._key)))
+        return draft_block(state, candidate, public_key(self._key), transactions, self._chain.now(), proofs)
+
+    def _proofs(self, state: ChainState) -> tuple[AvailabilityProof, ...]:
+        return availability_proofs(state, public_key(self._key), self._chain.store.dataset)
+
+    def _seal(self, block: Block, won: Header) -> bytes:
+        return encode_block(replace(block, header=sign_header(won, self._key)))
+
+
+class _LearningBeside:
+    """A thread that learns for one head, a share of the time, and keeps the best valid candidate."""
+
+    def __init__(
+        self,
+        learner: Learner,
+        state: ChainState,
+        options: MiningOptions,
+        should_stop: ShouldStop,
+        before: _LearningBeside | None,
+    ) -> None:
+        """before: the one for the last head, which the learner must have left first."""
+        self._learner = learner
+        self._state = state
+        self._percent = options.learning_percent
+        self._should_stop = should_stop
+        self._stopping = threading.Event()
+        self._best: Candidate | None = None
+        self._error: BaseException | None = None
+        self._resumed = time.monotonic()
+        self._thread = threading.Thread(target=self._run, args=(before,), name="bnnchain-learn", daemon=True)
+        if self._percent:
+            self._thread.start()
+
+    def best(self) -> Candidate | None:
+        """Return the best candidate so far; raises here what went wrong in the thread."""
+        if self._error is not None:
+            raise self._error
+        return self._best
+
+    def stop(self) -> None:
+        """Tell the thread to end soon; the block that was won is not kept waiting for it."""
+        self._stopping.set()
+
+    def wait(self) -> None:
+        """Return once the thread has ended."""
+        if self._percent:
+            self._thread.join()
+
+    def _run(self, before: _LearningBeside | None) -> None:
+        try:
+            if before is not None:
+                before.wait()
+            while not self._is_stopped():
+                candidate = self._learner.learn(self._state, self._best, self._pause)
+                if candidate is not None:
+                    self._best = candidate
+                else:
+                    self._stopping.wait(RETRY_S)
+        except BaseException as error:  # noqa: BLE001  (raised in the miner's thread)
+            self._error = error
+
+    def _is_stopped(self) -> bool:
+        return self._stopping.is_set() or self._should_stop()
+
+    def _pause(self) -> bool:
+        """Rest as long as the share of time asks for since the last rest; answer whether to stop."""
+        busy = time.monotonic() - self._resumed
+        self._stopping.wait(busy * (PERCENT - self._percent) / self._percent)
+        self._resumed = time.monotonic()
+        return self._is_stopped()

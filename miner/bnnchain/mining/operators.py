@@ -74,7 +74,7 @@ class FewFlips:
 
     def propose(self, situation: Situation, rng: np.random.Generator) -> list[Move]:
         """Return moves of 1 to 3 flips among the eligible weights, three of ten with a threshold step."""
-        batch = _draw_few_flips(situation.eligible, rng)
+        batch = draw_few_flips(situation.eligible, rng)
         threshold_count = sum(len(limits) for limits in situation.base.thresholds)
         if threshold_count == 0:
             return [Move(flips) for flips in batch]
@@ -115,7 +115,7 @@ class GuidedFlips:
             kept = max(1, int(len(salient) * self.PROMISING_SHARE))
             self._promising = np.argpartition(-salient, kept - 1)[:kept].astype(np.int64)
         self._batches += 1
-        return [Move(flips) for flips in _draw_few_flips(np.intersect1d(self._promising, situation.eligible), rng)]
+        return [Move(flips) for flips in draw_few_flips(np.intersect1d(self._promising, situation.eligible), rng)]
 
 
 class Mutation:
@@ -200,7 +200,7 @@ def _union(moves: Sequence[Move]) -> Move:
     return Move(flips, tuple((position, change) for position, change in sorted(steps.items()) if change))
 
 
-def _draw_few_flips(eligible: FlipPositions, rng: np.random.Generator) -> list[FlipPositions]:
+def draw_few_flips(eligible: FlipPositions, rng: np.random.Generator) -> list[FlipPositions]:
     """Return sets of 1 to 3 of the eligible weights, mostly one; all empty where none is eligible."""
     if len(eligible) == 0:
         return [eligible] * FEW_FLIPS_MOVES

@@ -14,6 +14,7 @@ from bnnchain.consensus.header import body_root, idle_header
 from bnnchain.consensus.params import Params, params_hash
 from bnnchain.consensus.transition import elapsed
 from bnnchain.consensus.types import (
+    AvailabilityProof,
     Block,
     BlockId,
     BlockKind,
@@ -44,6 +45,10 @@ class Candidate:
     correct: int
 
 
+IDLE = Candidate(None, None, 0)
+"""What a block without a model carries."""
+
+
 def next_timestamp(state: ChainState, now: int) -> int:
     """Return the timestamp of a block made ``now`` (seconds) on ``state``: the clock's, or the least allowed."""
     return max(now, state.timestamp)
@@ -56,7 +61,13 @@ def open_places(state: ChainState, now: int) -> tuple[Place, ...]:
 
 
 def draft_block(
-    state: ChainState, candidate: Candidate, miner: PublicKey, transactions: Sequence[Transaction], now: int
+    state: ChainState,
+    candidate: Candidate,
+    miner: PublicKey,
+    transactions: Sequence[Transaction],
+    now: int,
+    proofs: Sequence[AvailabilityProof] = (),
+    stale: Header | None = None,
 ) -> Block:
     """Return the block of a candidate with nonce, y and signature still empty."""
     params = state.spec.params_at(state.height + 1)
@@ -66,13 +77,13 @@ def draft_block(
         previous_hash=state.head,
         timestamp=next_timestamp(state, now),
         miner=miner,
-        body_root=body_root(transactions),
+        body_root=body_root(transactions, proofs, stale),
         params_hash=params_hash(params),
         target=next_target(state, params),
     )
     if candidate.place is not None and candidate.model is not None:
         header = _with_model(state, header, candidate.place, candidate.model, candidate.correct)
-    return Block(header, model_bytes(candidate), tuple(transactions))
+    return Block(header, model_bytes(candidate), tuple(transactions), tuple(proofs), stale)
 
 
 def select_transactions(mempool: Mempool, params: Params, model_bytes: int) -> list[Transaction]:
