@@ -15,13 +15,13 @@ from builders import (
     Builder,
     Clock,
     close_opened,
+    describe,
     make_spec,
     open_chain,
     tiny_dataset,
     transfer,
 )
 
-from bnnchain.bnn.encoding import model_hash
 from bnnchain.chain import chain as chain_module
 from bnnchain.chain.chain import Chain
 from bnnchain.chain.mempool import Mempool
@@ -38,18 +38,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NOW = GENESIS_TIME + 10**6
-
-
-def describe(state: ChainState) -> tuple[object, ...]:
-    """Return all of a state that a later verdict can depend on, comparable by value."""
-    families = [
-        (family.generation, family.model_count, family.last_gain, family.best.block_id, family.latest.block_id,
-         model_hash(family.best.model), len(family.founders),
-         family.novelty and (family.novelty.seen_zero.tobytes(), family.novelty.seen_one.tobytes()))
-        for family in state.families
-    ]  # fmt: skip
-    stamps = (state.head, state.height, state.timestamp, state.recent_timestamps, state.weight)
-    return stamps, families, dict(state.ledger), state.coinbases, state.supply
 
 
 def branch(start: Builder, blocks: int, *, key: object = MINER, seed: int = 0, **changes: object) -> list[bytes]:
@@ -180,7 +168,7 @@ def test_a_fork_older_than_the_states_in_memory_is_replayed(tmp_path: Path, monk
 
 def test_a_header_that_names_an_old_parent_costs_few_replays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chain_module, "STATES_KEPT", 2)
-    monkeypatch.setattr(chain_module, "CHECKPOINT_BLOCKS", 4)
+    monkeypatch.setattr(chain_module, "WAYPOINT_BLOCKS", 4)
     chain = open_chain(tmp_path / "chain.db")
     trunk = Builder(chain)
     trunk.extend(11, kind=BlockKind.IDLE)
@@ -192,9 +180,9 @@ def test_a_header_that_names_an_old_parent_costs_few_replays(tmp_path: Path, mon
         state = chain.state_at(chain.store.active_id(height))
         assert state.height == height
         assert len(replays) <= height % 4
-    monkeypatch.setattr(chain_module, "CHECKPOINTS_KEPT", 1)
+    monkeypatch.setattr(chain_module, "WAYPOINTS_KEPT", 1)
     trunk.extend(1, kind=BlockKind.IDLE)
-    assert [state.height for state in chain._checkpoints.values()] == [12]
+    assert [state.height for state in chain._waypoints.values()] == [12]
     assert chain.state_at(chain.store.active_id(5)).height == 5
 
 

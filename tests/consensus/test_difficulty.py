@@ -10,7 +10,7 @@ from builders import GENESIS_TIME, make_spec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bnnchain.consensus.difficulty import asert, block_weight, median_time_past, next_target
+from bnnchain.consensus.difficulty import asert, block_weight, next_target
 from bnnchain.consensus.fork_choice import is_better
 from bnnchain.consensus.state import genesis_state
 from bnnchain.consensus.types import MAX_TARGET
@@ -113,13 +113,6 @@ def test_an_open_lottery_has_the_largest_target_and_weight_one() -> None:
 @pytest.mark.parametrize(("target", "weight"), [(0, 1 << 256), (1, 1 << 255), ((1 << 255) - 1, 2), (1 << 255, 1)])
 def test_weight_is_the_expected_number_of_tickets(target: int, weight: int) -> None:
     assert block_weight(target) == weight
-
-
-@pytest.mark.parametrize(
-    ("stamps", "median"), [((5,), 5), ((5, 9), 9), ((9, 5, 7), 7), (tuple(range(11)), 5), ((3, 3, 3, 9), 3)]
-)
-def test_the_median_time(stamps: tuple[int, ...], median: int) -> None:
-    assert median_time_past(replace(genesis_state(make_spec()), recent_timestamps=stamps)) == median
 
 
 def test_the_heavier_chain_is_better_and_of_equals_the_first() -> None:

@@ -44,7 +44,7 @@ def test_codes_are_stable_words() -> None:
 
 def test_the_protocol_lists_the_codes_of_blocks_in_their_order() -> None:
     text = (ROOT / "PROTOCOL.md").read_text()
-    section = text[text.index("## 10.") : text.index("## What is not claimed")]
+    section = text[text.index("## 11. Order of validation") : text.index("## What is not claimed")]
     named = set(re.findall(r"[a-z]+(?:-[a-z]+)+", section))
     elsewhere = {"bad-manifest", "bad-chunk", "bad-samples", "bad-spec", "mempool-full"}
     assert set(CODES) - elsewhere - named == set()

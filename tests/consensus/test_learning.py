@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from builders import make_params, random_model
+from builders import make_params, random_model, tiny_dataset
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,7 +13,7 @@ from bnnchain.consensus import learning
 from bnnchain.consensus.errors import Invalid
 from bnnchain.consensus.lineage import new_family, novel_flip_count, novel_flips, novelty_of, with_child, with_founder
 from bnnchain.consensus.params import share_ceil
-from bnnchain.consensus.state import FamilyState, ModelRecord
+from bnnchain.consensus.state import FamilyState, ModelRecord, own_dataset
 from bnnchain.consensus.types import BlockId, DatasetId, Height, ModelHash, PublicKey
 from bnnchain_kernels.model import Architecture, Dense, Model
 
@@ -61,7 +61,6 @@ def evolve(parent: FamilyState, *positions: int, gain: int = 1) -> FamilyState:
         (700, 30, 0, {"min_population_acc_bp": 100, "gain_halflife_s": 30}, 3),
         (700, 60, 0, {"min_population_acc_bp": 100, "gain_halflife_s": 30}, 1),
         (700, 1 << 63, 0, {"min_population_acc_bp": 100, "gain_halflife_s": 30}, 1),
-        (700, -5, 0, {"min_population_acc_bp": 100, "gain_halflife_s": 30}, 7),
     ],
 )
 def test_the_demanded_gain(pool: int, elapsed_s: int, last_gain: int, params: dict[str, int], gain: int) -> None:
@@ -81,12 +80,12 @@ def test_a_gain_below_what_is_demanded_is_refused(claimed: int, is_enough: bool)
 
 @pytest.mark.parametrize(("claimed", "is_enough"), [(350, False), (351, True), (352, True)])
 def test_a_founder_below_the_chains_accuracy_is_refused(claimed: int, is_enough: bool) -> None:
-    params = make_params(min_family_acc_bp=5_000)
+    params, entry = make_params(min_family_acc_bp=5_000), own_dataset(tiny_dataset(701).manifest)
     if is_enough:
-        learning.validate_accuracy(claimed, 701, params)
+        learning.validate_accuracy(claimed, entry, params)
         return
     with pytest.raises(Invalid, match="bad-family-accuracy"):
-        learning.validate_accuracy(claimed, 701, params)
+        learning.validate_accuracy(claimed, entry, params)
 
 
 @given(st.integers(0, 10**8), st.integers(0, 10_000))

@@ -87,7 +87,7 @@ def test_regtest_takes_any_gain_and_idle_blocks() -> None:
 
 
 def test_all_presets_have_different_hashes() -> None:
-    assert len({params_hash(each) for each in PRESETS.values()}) == len(PRESETS) == 4
+    assert len({params_hash(each) for each in PRESETS.values()}) == len(PRESETS) == 5
 
 
 def test_an_unknown_preset_is_refused_with_the_known_ones() -> None:

@@ -44,8 +44,8 @@ def trailing_byte(builder: Builder) -> bytes:
 @refused("bad-encoding")
 def long_form_of_the_model_size(builder: Builder) -> bytes:
     raw = encode_block(builder.idle())
-    assert raw[HEADER_BYTES:] == b"\0\0"
-    return raw[:HEADER_BYTES] + b"\x80\0\0"
+    assert raw[HEADER_BYTES:] == bytes(4)
+    return raw[:HEADER_BYTES] + b"\x80" + bytes(4)
 
 
 @refused("bad-encoding")

@@ -52,8 +52,8 @@ transactions("bad-tx-expired", "expired", transfer(expiry_height=2), blocks=2)
 @refused("bad-tx-kind")
 def unknown_transaction_kind(builder: Builder) -> bytes:
     raw = bytearray(encode_block(builder.idle(transactions=[transfer()])))
-    # After the model's size (1 byte), the count (1), the transaction's size (2) and its version (1).
-    raw[HEADER_BYTES + 5] = 2
+    # After the sizes of model, proofs and stale header (3 bytes), the count (1), the item's size (2), its version (1).
+    raw[HEADER_BYTES + 7] = 5
     return bytes(raw)
 
 
