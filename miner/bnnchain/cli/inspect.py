@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from bnnchain.consensus.state import ChainState, FamilyState
     from bnnchain.consensus.types import TransactionBody
+    from bnnchain_kernels.model import Architecture
 
 SHORT_ID = 16
 MAX_HEIGHT = (1 << 63) - 1
@@ -112,7 +113,7 @@ def show_family(home: Home, family_id: int, json_file: str | None) -> None:
     store.close()
     result = {
         "family": family_id,
-        "shape": describe_shape(family),
+        "shape": describe_shape(family.architecture),
         "weights": family.architecture.weight_count,
         "generation": family.generation,
         "model_count": family.model_count,
@@ -149,7 +150,7 @@ def show_model(home: Home, family_id: int, json_file: str | None) -> None:
         "height": best.height,
         "generation": best.generation,
         "correct": best.correct,
-        "shape": describe_shape(family),
+        "shape": describe_shape(family.architecture),
         "weights": shape.weight_count,
         "macs": shape.mac_count,
         "bytes": len(wire),
@@ -194,9 +195,8 @@ def find_family(state: ChainState, family_id: int) -> FamilyState:
     return state.families[family_id]
 
 
-def describe_shape(family: FamilyState) -> str:
+def describe_shape(shape: Architecture) -> str:
     """Return a shape in words, such as ``28x28x1 conv4+pool conv16+pool dense10``."""
-    shape = family.architecture
     return " ".join([f"{shape.height}x{shape.width}x{shape.planes}", *map(_describe_layer, shape.layers)])
 
 

@@ -59,15 +59,20 @@ class Provenance:
             if not is_good:
                 raise Invalid("bad-model-file", reason="provenance", field=field.name)
 
+    def to_dict(self) -> dict[str, object]:
+        """Return the known fields by name, in their order."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
     def to_json(self) -> str:
         """Return the known fields as one JSON object, in their order."""
-        return json.dumps({name: value for name, value in asdict(self).items() if value is not None})
+        return json.dumps(self.to_dict())
 
     def lines(self) -> list[str]:
         """Return the known fields for people, one line each."""
-        known = {name: value for name, value in asdict(self).items() if value is not None}
-        correct, total = known.pop("correct", None), known.pop("total", None)
-        if correct is not None and total:
+        known = self.to_dict()
+        if self.correct is not None and self.total:
+            correct, total = self.correct, self.total
+            del known["correct"], known["total"]
             known["accuracy"] = f"{correct} of {total} ({100 * correct / total:.2f} %)"
         if self.thresholds is not None:
             known["thresholds"] = " ".join(map(str, self.thresholds))
