@@ -61,7 +61,7 @@ class TicketDrawer:
         return 1 if self._params.is_lottery_open else TICKETS_TOGETHER * self._threads
 
     def draw(self, header: Header, first_nonce: int) -> Header | None:
-        """Draw ``tickets_together`` nonces from ``first_nonce``; return the header with the first that wins, or None."""
+        """Draw ``tickets_together`` nonces from ``first_nonce``; return the header with the first winner, or None."""
         starts = range(first_nonce, min(first_nonce + self.tickets_together, MAX_NONCE + 1), TICKETS_TOGETHER)
         if len(starts) == 1:
             return self._draw(header, range(first_nonce, first_nonce + min(self.tickets_together, TICKETS_TOGETHER)))
