@@ -88,7 +88,15 @@ def test_a_block_that_breaks_one_rule_is_refused_with_its_code(
     chain.store.close()
 
 
-NOT_OF_BLOCKS = {"bad-manifest", "bad-chunk", "bad-samples", "bad-spec", "mempool-full"}
+NOT_OF_BLOCKS = {
+    "bad-manifest",
+    "bad-chunk",
+    "bad-samples",
+    "bad-spec",
+    "mempool-full",
+    "fee-too-low",
+    "other-checkpoint",
+}
 """Codes of other things that peers or their operators send."""
 NOT_AT_THE_DOOR = {"bad-parent"}
 """The door looks the parent up by the block's own word; the rule guards whoever judges on a state of his choice."""

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -30,7 +31,8 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 def commit(store: Store, number: int, height: int, previous: BlockId, *branch: int) -> None:
-    store.commit(identity(number), Height(height), previous, bytes([number]), [identity(each) for each in branch])
+    header = replace(store.spec.genesis_header, height=Height(height), previous_hash=previous)
+    store.commit(identity(number), header, bytes([number]), [identity(each) for each in branch])
 
 
 def test_a_new_store_is_at_genesis(store: Store) -> None:
@@ -65,8 +67,9 @@ def test_branches_are_activated_and_left_in_one_go(store: Store) -> None:
 def test_a_commit_that_fails_half_way_leaves_nothing(store: Store) -> None:
     commit(store, 1, 1, store.spec.genesis_id, 1)
     for branch in ([identity(9), identity(2)], [identity(2), identity(2), identity(77)]):
+        header = replace(store.spec.genesis_header, height=Height(2), previous_hash=identity(1))
         with pytest.raises(Fault):
-            store.commit(identity(2), Height(2), identity(1), b"x", branch)
+            store.commit(identity(2), header, b"x", branch)
         assert not store.has_block(identity(2))
         assert store.active_blocks(1, 9) == [(identity(1), b"\1")]
     with pytest.raises(Fault):
@@ -121,7 +124,7 @@ def test_a_later_schema_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "chain.db"
     Store(path, make_spec()).close()
     with closing(sqlite3.connect(path)) as database:
-        database.execute("PRAGMA user_version = 2")
+        database.execute("PRAGMA user_version = 99")
     with pytest.raises(Fault, match="schema"):
         Store(path)
 

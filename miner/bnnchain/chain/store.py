@@ -8,6 +8,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bnnchain.consensus.errors import Fault, Invalid
@@ -18,8 +19,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-SCHEMA_VERSION = 1
+    from bnnchain.consensus.types import Header, PublicKey
+
+SCHEMA_VERSION = 2
 BUSY_TIMEOUT_S = 10.0
+SEALED_KEPT = 16
+"""Own sealed blocks remembered: those of the last parents this node mined on."""
+ALARMS_KEPT = 16
 
 _PRAGMAS = ("PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", "PRAGMA foreign_keys = ON")
 _SCHEMA = """
@@ -29,11 +35,38 @@ CREATE TABLE blocks (
     id BLOB NOT NULL UNIQUE,
     height INTEGER NOT NULL,
     previous BLOB NOT NULL,
+    miner BLOB NOT NULL,
     raw BLOB NOT NULL
 );
+CREATE INDEX blocks_by_parent ON blocks (previous, miner);
 CREATE TABLE active (height INTEGER PRIMARY KEY, id BLOB NOT NULL REFERENCES blocks (id));
 CREATE TABLE datasets (id BLOB PRIMARY KEY, payload BLOB NOT NULL);
+CREATE TABLE sealed (                      -- this node's own blocks, written before anybody sees them
+    sequence INTEGER PRIMARY KEY,
+    previous BLOB NOT NULL UNIQUE,         -- at most one on a parent: two are what equivocation is
+    raw BLOB NOT NULL
+);
+CREATE TABLE alarms (
+    sequence INTEGER PRIMARY KEY,
+    time_s INTEGER NOT NULL,
+    height INTEGER NOT NULL,
+    id BLOB NOT NULL,
+    depth INTEGER NOT NULL
+);
 """
+
+
+@dataclass(frozen=True, slots=True)
+class DeepReorg:
+    """A reorganisation deeper than a node expects to see: somebody has rewritten history, or the network was split."""
+
+    time_s: int
+    """When, by this node's clock."""
+    height: int
+    """Of the block that brought it."""
+    block_id: BlockId
+    depth: int
+    """Blocks that left the active chain."""
 
 
 class Store:
@@ -89,20 +122,23 @@ class Store:
             self._database.close()
 
     def commit(
-        self, block_id: BlockId, height: Height, previous: BlockId, raw: bytes, branch: Sequence[BlockId]
+        self, block_id: BlockId, header: Header, raw: bytes, branch: Sequence[BlockId], alarm: DeepReorg | None = None
     ) -> None:
-        """Store a block; in the same transaction make ``branch`` active, which ends at it.
+        """Store a block; in the same transaction make ``branch`` active, which ends at it, and keep the alarm.
 
         branch: ids from the first block above the fork point up to ``block_id``; empty where the head stays.
         """
         with self._transaction() as database:
             database.execute(
-                "INSERT INTO blocks (id, height, previous, raw) VALUES (?, ?, ?, ?)", (block_id, height, previous, raw)
+                "INSERT INTO blocks (id, height, previous, miner, raw) VALUES (?, ?, ?, ?, ?)",
+                (block_id, header.height, header.previous_hash, header.miner, raw),
             )
-            if branch:
-                first = height - len(branch) + 1
-                database.execute("DELETE FROM active WHERE height >= ?", (first,))
-                database.executemany("INSERT INTO active VALUES (?, ?)", enumerate(branch, first))
+            _activate(database, header.height, branch, alarm)
+
+    def activate(self, height: Height, branch: Sequence[BlockId], alarm: DeepReorg | None = None) -> None:
+        """Make a branch of stored blocks active; its last block has that height."""
+        with self._transaction() as database:
+            _activate(database, height, branch, alarm)
 
     def has_block(self, block_id: BlockId) -> bool:
         """Answer whether the block is stored (active or not)."""
@@ -144,6 +180,74 @@ class Store:
         row = self._one("SELECT count(*) FROM blocks")
         return int(row[0]) if row else 0
 
+    def children(self, previous: Sequence[BlockId], limit: int) -> list[bytes]:
+        """Return stored blocks on any of those parents that are not active, newest first, at most ``limit``."""
+        places = ",".join("?" * len(previous))
+        with self._reading() as database:
+            rows = database.execute(
+                f"SELECT raw FROM blocks WHERE previous IN ({places}) AND id NOT IN (SELECT id FROM active)"  # noqa: S608
+                " ORDER BY sequence DESC LIMIT ?",
+                (*previous, limit),
+            ).fetchall()
+        return [raw for (raw,) in rows]
+
+    def siblings(self, previous: BlockId, miner: PublicKey, limit: int) -> list[bytes]:
+        """Return up to ``limit`` stored blocks of one miner on one parent, oldest first."""
+        with self._reading() as database:
+            rows = database.execute(
+                "SELECT raw FROM blocks WHERE previous = ? AND miner = ? ORDER BY sequence LIMIT ?",
+                (previous, miner, limit),
+            ).fetchall()
+        return [raw for (raw,) in rows]
+
+    def doubly_signed(self, least_height: int, limit: int) -> list[tuple[BlockId, PublicKey]]:
+        """Return (parent, miner) wherever a miner has several stored blocks on one parent, from a height upwards."""
+        with self._reading() as database:
+            return database.execute(
+                "SELECT previous, miner FROM blocks WHERE height >= ? GROUP BY previous, miner HAVING count(*) > 1"
+                " ORDER BY max(sequence) DESC LIMIT ?",
+                (least_height, limit),
+            ).fetchall()
+
+    def put_sealed(self, previous: BlockId, raw: bytes) -> bytes:
+        """Keep this node's own block on ``previous``, on disk before this returns; return the one that counts.
+
+        That is the first one ever kept for this parent, until :meth:`drop_sealed`: never two.
+        """
+        with self._transaction() as database:
+            database.execute("INSERT OR IGNORE INTO sealed (previous, raw) VALUES (?, ?)", (previous, raw))
+            database.execute(
+                "DELETE FROM sealed WHERE sequence <= (SELECT max(sequence) FROM sealed) - ?", (SEALED_KEPT,)
+            )
+        return self.sealed(previous) or raw
+
+    def sealed(self, previous: BlockId) -> bytes | None:
+        """Return the block that this node has sealed on ``previous``, or None."""
+        row = self._one("SELECT raw FROM sealed WHERE previous = ?", previous)
+        return row[0] if row else None
+
+    def drop_sealed(self, previous: BlockId) -> None:
+        """Forget the block sealed on ``previous``: it has never left this machine and never will."""
+        with self._transaction() as database:
+            database.execute("DELETE FROM sealed WHERE previous = ?", (previous,))
+
+    def alarms(self) -> list[DeepReorg]:
+        """Return the deep reorganisations of this store, the last ``ALARMS_KEPT``, oldest first."""
+        with self._reading() as database:
+            rows = database.execute("SELECT time_s, height, id, depth FROM alarms ORDER BY sequence").fetchall()
+        return [DeepReorg(time_s, height, BlockId(identity), depth) for time_s, height, identity, depth in rows]
+
+    def dataset_sizes(self) -> dict[DatasetId, int]:
+        """Return the stored pool payloads with their sizes in bytes."""
+        with self._reading() as database:
+            rows = database.execute("SELECT id, length(payload) FROM datasets").fetchall()
+        return {DatasetId(identity): size for identity, size in rows}
+
+    def drop_dataset(self, dataset_id: DatasetId) -> None:
+        """Forget a data set's pool payload."""
+        with self._transaction() as database:
+            database.execute("DELETE FROM datasets WHERE id = ?", (dataset_id,))
+
     def put_dataset(self, dataset_id: DatasetId, payload: bytes) -> None:
         """Store a data set's pool payload, which the caller has checked against its manifest."""
         with self._transaction() as database:
@@ -182,3 +286,14 @@ class Store:
                 if database.in_transaction:
                     database.execute("ROLLBACK")
                 raise
+
+
+def _activate(database: sqlite3.Connection, height: int, branch: Sequence[BlockId], alarm: DeepReorg | None) -> None:
+    if branch:
+        first = height - len(branch) + 1
+        database.execute("DELETE FROM active WHERE height >= ?", (first,))
+        database.executemany("INSERT INTO active VALUES (?, ?)", enumerate(branch, first))
+    if alarm is not None:
+        values = (alarm.time_s, alarm.height, alarm.block_id, alarm.depth)
+        database.execute("INSERT INTO alarms (time_s, height, id, depth) VALUES (?, ?, ?, ?)", values)
+        database.execute("DELETE FROM alarms WHERE sequence <= (SELECT max(sequence) FROM alarms) - ?", (ALARMS_KEPT,))

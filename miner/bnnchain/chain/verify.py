@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bnnchain.chain.pools import Pools
 from bnnchain.chain.validator import Validator
 from bnnchain.consensus.errors import Invalid, Unavailable
 from bnnchain.consensus.state import ChainState, genesis_state
-from bnnchain.consensus.types import DatasetId
-from bnnchain.datasets.dataset import dataset_from_payloads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,16 +34,14 @@ def verify_chain(
 ) -> ChainState:
     """Return the state after the store's active chain, every rule judged and every model counted again.
 
-    Raises :class:`BadBlock` at the first bad block, :class:`Unavailable` where the data set is not here.
+    Raises :class:`BadBlock` at the first bad block, :class:`Unavailable` where a data set that a block needs is not
+    here, :class:`Fault` where a stored one is damaged.
     """
-    spec = store.spec
     validator = Validator(evaluator_factory)
-    dataset_id = DatasetId(spec.dataset.dataset_id)
-    payload = store.dataset(dataset_id)
-    if payload is None:
-        raise Unavailable(f"data set {spec.dataset.name} is not here; run the node once to fetch it")
-    validator.add_dataset(dataset_id, dataset_from_payloads(spec.dataset, payload).pool)
-    state = genesis_state(spec)
+    state = genesis_state(store.spec)
+    pools = Pools(store, validator)
+    if pools.missing(state):
+        raise Unavailable(f"data set {store.spec.dataset.name} is not here; run the node once to fetch it")
     while blocks := store.active_blocks(state.height + 1, BATCH_BLOCKS):
         for block_id, raw in blocks:
             height = state.height + 1
@@ -55,5 +52,7 @@ def verify_chain(
             if judged.block_id != block_id:
                 raise BadBlock(height, Invalid("bad-store-link", stored=block_id.hex()))
             state = judged.state
+            # A data set becomes known before any block needs its pool.
+            pools.missing(state)
             on_block(state)
     return state

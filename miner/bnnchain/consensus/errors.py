@@ -70,5 +70,8 @@ CODES: dict[str, str] = {
     "datasets-full": "as many data sets wait as the chain allows",
     "unknown-dataset": "the data set is not on the chain, or closed",
     "bad-evidence": "the two headers do not prove that a miner whose reward still waits signed both",
-    "mempool-full": "this node holds no more waiting transactions; another may",
+    # of this node alone: another may take it
+    "mempool-full": "this node holds no more waiting transactions, and those pay more per byte",
+    "fee-too-low": "a transaction of the same sender and nonce waits, and this one pays too little more",
+    "other-checkpoint": "the block is not on the chain that this node's operator has pinned",
 }
