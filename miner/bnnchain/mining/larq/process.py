@@ -92,7 +92,10 @@ class TrainingProcess:
 
     @contextlib.contextmanager
     def resting(self) -> Iterator[None]:
-        """Let the process rest while the block runs."""
+        """Let the process rest while the block runs; one that has no request yet has nothing to rest from."""
+        if self._threads[0].is_alive():
+            yield
+            return
         self._tell(REST)
         try:
             yield
@@ -132,7 +135,7 @@ class TrainingProcess:
 
     def _tell(self, word: bytes) -> None:
         stdin = self._process.stdin
-        if stdin is not None and not self._threads[0].is_alive():  # else the request is still on its way
+        if stdin is not None:
             with contextlib.suppress(BrokenPipeError):
                 stdin.write(word)
                 stdin.flush()
