@@ -67,6 +67,21 @@ def test_one_leaf_is_proven_by_the_root_too() -> None:
     assert not verify_merkle_path(payload_root(payload), leaves[index], index + 1, len(leaves), path)
 
 
+@settings(max_examples=30)
+@given(st.integers(1, 3 * CHUNK_BYTES), st.data())
+def test_a_tree_proves_each_of_its_leaves(size: int, data: st.DataObject) -> None:
+    payload = make_payload(size)
+    leaves = split_leaves(payload)
+    index = data.draw(st.integers(0, len(leaves) - 1))
+    assert ChunkTree(payload).leaf(index) == (leaves[index], merkle_path(leaves, index))
+
+
+@pytest.mark.parametrize(("size", "index"), [(1, 1), (1, -1), (1_024, 1), (1_025, 2), (CHUNK_BYTES, 64), (70_000, 69)])
+def test_there_is_no_leaf_past_the_end(size: int, index: int) -> None:
+    with pytest.raises(Invalid, match="bad-chunk"):
+        ChunkTree(make_payload(size)).leaf(index)
+
+
 def test_root_is_pinned() -> None:
     assert (
         payload_root(bytes(range(256)) * 260).hex()

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from bnnchain.consensus.params import Params
     from bnnchain.consensus.state import ChainState
     from bnnchain.consensus.types import BlockId, PublicKey, Upload
+    from bnnchain.datasets.chunks import ChunkTree
     from bnnchain.datasets.manifest import Manifest
 
 
@@ -62,6 +63,14 @@ def leaf_index(previous_hash: BlockId, miner: PublicKey, manifest: Manifest) -> 
     """Return which 1 KiB piece of the pool a block of ``miner`` on ``previous_hash`` must show."""
     stream = counter_stream(tagged_hash("availability", previous_hash, miner, manifest.dataset_id))
     return draw_below(stream, leaf_count(manifest))
+
+
+def prove_available(
+    previous_hash: BlockId, miner: PublicKey, manifest: Manifest, payload: ChunkTree
+) -> AvailabilityProof:
+    """Return the proof that a block of ``miner`` on ``previous_hash`` carries for the data set of ``payload``."""
+    leaf, path = payload.leaf(leaf_index(previous_hash, miner, manifest))
+    return AvailabilityProof(DatasetId(manifest.dataset_id), leaf, path)
 
 
 def leaf_count(manifest: Manifest) -> int:

@@ -128,6 +128,17 @@ class ChunkTree:
         start = index * CHUNK_BYTES
         return Chunk(index, self._payload[start : start + CHUNK_BYTES], path)
 
+    def leaf(self, index: int) -> tuple[bytes, tuple[bytes, ...]]:
+        """Return leaf ``index`` of the payload (up to 1 KiB) and its siblings up to the root, lowest first.
+
+        Hashes one chunk; raises ``bad-chunk`` where the payload has no leaf of that number.
+        """
+        chunk = self.chunk(index // LEAVES_PER_CHUNK)
+        leaves, inside = split_leaves(chunk.data), index % LEAVES_PER_CHUNK
+        if inside >= len(leaves):
+            raise Invalid("bad-chunk", reason="leaf", index=index)
+        return leaves[inside], (*merkle_path(leaves, inside), *chunk.path)
+
 
 class ChunkAssembler:
     """Puts a payload together from chunks that arrive in any order; holds at most the payload and checks each one."""
