@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from bnnchain.bnn.zoo import ZOO
@@ -17,24 +18,32 @@ if TYPE_CHECKING:
     from bnnchain.consensus.state import ChainState
     from bnnchain.datasets.manifest import Manifest
 
-MAX_WIDENINGS = 64
+MAX_RELATIVES = 20_000
+"""Shapes looked at; MNIST's default has that many within the bounds of every preset, and a chain has fewer families."""
+EXTRA_UNITS = 16
+"""Of the dense layer that a shape without hidden layers is given, so that it can be widened at all."""
 
 
 def new_shape(
     state: ChainState, manifest: Manifest, params: Params, preferred: Architecture | None = None
 ) -> Architecture:
-    """Return a shape that fits the data set, keeps the chain's bounds, and no family has yet.
+    """Return a shape that fits the data set, keeps the chain's bounds, and no family has yet: the least widened one.
 
-    Raises :class:`Unavailable` where none of the first ``MAX_WIDENINGS`` relatives will do.
+    preferred: where to start, if it fits the data set; None: :func:`default_shape`.
+    Raises :class:`Unavailable` where none of the first ``MAX_RELATIVES`` relatives will do.
     """
     taken = {family.architecture for family in state.families}
-    for shape in _relatives(preferred or default_shape(manifest)):
+    wanted = (manifest.height, manifest.width, manifest.planes, manifest.classes)
+    if preferred is None or (preferred.height, preferred.width, preferred.planes, preferred.classes) != wanted:
+        preferred = default_shape(manifest)
+    for shape in islice(_relatives(preferred, params), MAX_RELATIVES):
         if shape in taken:
             continue
         try:
             validate_size(shape, manifest.pool_size, params)
         except Invalid:
-            break
+            # Another layer may still be widened.
+            continue
         return shape
     raise Unavailable(f"no new shape within the chain's bounds for data set {manifest.name}")
 
@@ -55,19 +64,31 @@ def default_shape(manifest: Manifest) -> Architecture:
     return Architecture(manifest.height, manifest.width, manifest.planes, (*layers, Dense(manifest.classes)))
 
 
-def _relatives(shape: Architecture) -> Iterator[Architecture]:
-    """Yield the shape itself, then ever wider ones: one more filter or unit in one hidden layer at a time."""
+def _relatives(shape: Architecture, params: Params) -> Iterator[Architecture]:
+    """Yield the shape, then ever wider ones: all ways to share out one more filter or unit, two more, three ..."""
     yield shape
-    hidden = len(shape.layers) - 1
-    for step in range(MAX_WIDENINGS if hidden else 0):
-        index = step % hidden
-        layer = shape.layers[index]
-        wider: Layer = (
-            replace(layer, filters=layer.filters + 1)
-            if isinstance(layer, Conv3x3)
-            else replace(layer, units=layer.units + 1)
-        )
-        shape = Architecture(
-            shape.height, shape.width, shape.planes, (*shape.layers[:index], wider, *shape.layers[index + 1 :])
-        )
+    if len(shape.layers) == 1:
+        shape = replace(shape, layers=(Dense(EXTRA_UNITS), *shape.layers))
         yield shape
+    hidden = len(shape.layers) - 1
+    # A filter or unit more is at least a weight more.
+    for added in range(1, params.max_connection_count + 1):
+        for shares in _shares(added, hidden):
+            wider = [_widened(layer, share) for layer, share in zip(shape.layers, shares, strict=False)]
+            yield replace(shape, layers=(*wider, shape.layers[-1]))
+
+
+def _shares(total: int, parts: int) -> Iterator[tuple[int, ...]]:
+    """Yield every way to share out ``total`` over ``parts``, in lexicographic order, the first part's most first."""
+    if parts == 1:
+        yield (total,)
+        return
+    for first in range(total, -1, -1):
+        for rest in _shares(total - first, parts - 1):
+            yield (first, *rest)
+
+
+def _widened(layer: Layer, added: int) -> Layer:
+    if isinstance(layer, Conv3x3):
+        return replace(layer, filters=layer.filters + added)
+    return replace(layer, units=layer.units + added)
