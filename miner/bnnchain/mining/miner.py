@@ -114,7 +114,8 @@ class Miner:
         proofs = self._proofs(state)
         learning = self._beside = _LearningBeside(self._learner, state, self._options, should_stop, self._beside)
         held: Candidate | None = None
-        drawer: TicketDrawer | None = None
+        block: Block | None = None
+        nonce = 0
 
         def is_outdated() -> bool:
             return should_stop() or learning.best() is not found
@@ -126,26 +127,30 @@ class Miner:
                 if candidate is None:
                     time.sleep(RETRY_S)
                     continue
-                block = self._draft(state, candidate, proofs)
-                if drawer is None or held is None or candidate.place is not held.place:
-                    drawer = self._drawer(state, candidate, block.header)
+                draft = self._draft(state, candidate, proofs)
+                if held is None or candidate.place is not held.place:
+                    drawer = self._drawer(state, candidate, draft.header)
+                if block is None or draft.header != block.header:
+                    block, nonce = draft, 0
                 held = candidate
-                won = self._draw(drawer, block.header, is_outdated)
+                won, nonce = self._draw(drawer, block.header, nonce, is_outdated)
                 if won is not None:
                     return self._seal(block, won)
         finally:
             learning.stop()
         return None
 
-    def _draw(self, drawer: TicketDrawer, header: Header, is_outdated: ShouldStop) -> Header | None:
-        """Draw tickets until one wins or it is time for another draft; every nonce of a header once, in order."""
-        until, nonce = time.monotonic() + REFRESH_S, 0
+    def _draw(
+        self, drawer: TicketDrawer, header: Header, nonce: int, is_outdated: ShouldStop
+    ) -> tuple[Header | None, int]:
+        """Draw tickets from ``nonce`` on until one wins or it is time for another draft; return also the next nonce."""
+        until = time.monotonic() + REFRESH_S
         while not is_outdated() and time.monotonic() < until:
             won = drawer.draw(header, nonce)
-            if won is not None:
-                return won
             nonce += drawer.tickets_together
-        return None
+            if won is not None:
+                return won, nonce
+        return None, nonce
 
     def _drawer(self, state: ChainState, candidate: Candidate, header: Header) -> TicketDrawer:
         evidence = self._learner.evidence(candidate)
