@@ -15,7 +15,7 @@ from bnnchain.bnn.encoding import decode_model, encode_model
 from bnnchain.consensus.errors import Fault, Invalid, Unavailable
 from bnnchain.consensus.params import Params
 from bnnchain.consensus.spec import MAX_SPEC_BYTES, ChainSpec
-from bnnchain.consensus.types import Amount, Height, PublicKey
+from bnnchain.consensus.types import Amount, BlockId, Height, PublicKey
 from bnnchain.datasets.manifest import decode_manifest, encode_manifest
 from bnnchain.wire import HASH_BYTES
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SPEC_FORMAT = 1
+MAX_HEIGHT_DIGITS = 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +149,14 @@ def parse_public_key(text: str) -> PublicKey:
 def parse_hash(text: str) -> bytes:
     """Return the 32 bytes written as 64 hex digits; raises :class:`Invalid` ``bad-id``."""
     return _parse_hex(text, "bad-id")
+
+
+def parse_checkpoint(text: str) -> tuple[int, BlockId]:
+    """Return the height and block id written as ``height:id``; raises :class:`Invalid` ``bad-id``."""
+    height, _, identity = text.partition(":")
+    if not (height.isascii() and height.isdigit() and len(height) <= MAX_HEIGHT_DIGITS):
+        raise Invalid("bad-id", given=ascii(text), wanted="height:id")
+    return int(height), BlockId(parse_hash(identity))
 
 
 def _parse_hex(text: str, code: str) -> bytes:

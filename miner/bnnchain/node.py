@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import threading
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
+from bnnchain.accuser import Accuser
 from bnnchain.backends import evaluator_factory
 from bnnchain.chain.chain import Chain
 from bnnchain.chain.mempool import Mempool
+from bnnchain.chain.pools import DEFAULT_LIMIT_BYTES
 from bnnchain.chain.store import Store
-from bnnchain.consensus.errors import Fault, Invalid, Unavailable
+from bnnchain.consensus.codec import encode_transaction
+from bnnchain.consensus.errors import Invalid, Unavailable
 from bnnchain.mining.founders import select_founder
 from bnnchain.mining.miner import Miner, MiningOptions
 from bnnchain.net.messages import NewHead, Role
 from bnnchain.net.network import Network
+from bnnchain.producer import HOLD_S, Producer, ProducerOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from bnnchain.consensus.types import BlockId
     from bnnchain.home import Home
-
-log = logging.getLogger(__name__)
-
-PAUSE_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +42,13 @@ class NodeOptions:
     founder: str = "auto"
     """Who trains founding models: ``larq``, ``device``, or ``auto`` for the first of them that is installed."""
     max_blocks: int | None = None
-    """Stop mining at this height (the node goes on serving)."""
+    """Stop mining at this height (the node goes on serving); given, mining needs no waiting transactions."""
+    hold_s: float = HOLD_S
+    """How long a fresh tip waits before this node mines on it."""
+    checkpoints: Mapping[int, BlockId] = field(default_factory=dict)
+    """Ids by height that the operator has pinned."""
+    dataset_limit_bytes: int = DEFAULT_LIMIT_BYTES
+    """What the stored pools of data sets together may take."""
 
 
 class Observer(Protocol):
@@ -66,7 +71,6 @@ class Node:
         self._home = home
         self._options = options
         self._observer = observer
-        self._stopping = threading.Event()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve, validate and mine until ``stop`` is set.
@@ -77,23 +81,26 @@ class Node:
             factory = await asyncio.to_thread(evaluator_factory, self._options.backend)
             store = Store(self._home.store_file, self._home.spec())
             try:
-                chain = await asyncio.to_thread(Chain, store, factory)
+                options = self._options
+                make = partial(Chain, store, factory, checkpoints=options.checkpoints)
+                chain = await asyncio.to_thread(partial(make, dataset_limit_bytes=options.dataset_limit_bytes))
                 await self._serve(chain, stop)
             finally:
                 store.close()
 
     async def _serve(self, chain: Chain, stop: asyncio.Event) -> None:
-        mempool, mining = Mempool(chain), self._options.mining
-        role, miner = Role.VALIDATOR, None
-        if mining is not None:
-            role, founder = Role.MINER, select_founder(self._options.founder, mining.threads)
-            miner = Miner(chain, mempool, self._home.key(), founder, mining, self._observer.progress)
-        network = Network(chain, mempool, listen=self._options.listen, dial=self._options.peers, role=role)
+        options, mempool = self._options, Mempool(chain)
+        role = Role.VALIDATOR if options.mining is None else Role.MINER
+        network = Network(chain, mempool, listen=options.listen, dial=options.peers, role=role)
+        producer = self._producer(chain, mempool, network)
         await network.start()
         self._observer.ready(network.address)
-        work = [asyncio.create_task(_report(network, self._observer))]
-        if miner is not None:
-            work.append(asyncio.create_task(self._mine(chain, network, miner)))
+        work = [
+            asyncio.create_task(_report(network, self._observer)),
+            asyncio.create_task(_accuse(network, Accuser(chain, mempool, self._home.key()))),
+        ]
+        if producer is not None:
+            work.append(asyncio.create_task(producer.run()))
         ending = asyncio.create_task(_wait(stop))
         try:
             done, _ = await asyncio.wait([ending, *work], return_when=asyncio.FIRST_COMPLETED)
@@ -101,42 +108,19 @@ class Node:
                 task.result()
         finally:
             ending.cancel()
-            self._stopping.set()
+            if producer is not None:
+                producer.stop()
             await network.stop()
             await asyncio.gather(*work, return_exceptions=True)
 
-    async def _mine(self, chain: Chain, network: Network, miner: Miner) -> None:
-        while not self._stopping.is_set():
-            if self._is_at_limit(chain) or chain.missing_datasets():
-                await self._pause()
-                continue
-            try:
-                raw = await asyncio.to_thread(miner.mine, partial(self._is_outdated, chain, chain.head.head))
-            except Fault as error:
-                # A training process that crashed, say: this node still validates and serves.
-                log.error("mining failed, trying again: %s", error)  # noqa: TRY400  (one line, no traceback)
-                await self._pause()
-                continue
-            if raw is not None and not self._stopping.is_set():
-                await self._publish(network, raw)
-
-    async def _publish(self, network: Network, raw: bytes) -> None:
-        try:
-            await network.submit_block(raw)
-        except (Invalid, Unavailable) as error:
-            # Our own door refused our own block: a bug of ours, or the head moved and its data with it.
-            log.warning("own block refused: %s", error)
-            await self._pause()
-
-    def _is_at_limit(self, chain: Chain) -> bool:
-        limit = self._options.max_blocks
-        return limit is not None and chain.head.height >= limit
-
-    def _is_outdated(self, chain: Chain, head: BlockId) -> bool:
-        return self._stopping.is_set() or chain.head.head != head
-
-    async def _pause(self) -> None:
-        await asyncio.to_thread(self._stopping.wait, PAUSE_S)
+    def _producer(self, chain: Chain, mempool: Mempool, network: Network) -> Producer | None:
+        options, mining = self._options, self._options.mining
+        if mining is None:
+            return None
+        founder = select_founder(options.founder, mining.threads)
+        miner = Miner(chain, mempool, self._home.key(), founder, mining, self._observer.progress)
+        producing = ProducerOptions(options.hold_s, options.max_blocks is not None, options.max_blocks)
+        return Producer(chain, mempool, miner.mine, network.submit_block, producing, self._observer.progress)
 
 
 async def _report(network: Network, observer: Observer) -> None:
@@ -144,6 +128,15 @@ async def _report(network: Network, observer: Observer) -> None:
         async for event in events:
             if isinstance(event, NewHead):
                 observer.head(event)
+
+
+async def _accuse(network: Network, accuser: Accuser) -> None:
+    async with network.subscribe() as events:
+        async for event in events:
+            if isinstance(event, NewHead):
+                for transaction in await asyncio.to_thread(accuser.accuse):
+                    with suppress(Invalid, Unavailable):  # the head has moved on meanwhile: the next one asks again
+                        await network.submit_transaction(encode_transaction(transaction))
 
 
 async def _wait(stop: asyncio.Event) -> None:

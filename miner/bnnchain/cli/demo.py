@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 10.0
 MAX_DEMO_S = 3_600.0
+MAX_DEMO_BLOCKS = 10_000
 DEFAULT_FOUNDING_ACCURACY = {"digits": 85.0}
 """Where the chain asks for less than a small data set gives at once, the demo founds better models than it must."""
 
@@ -88,6 +89,8 @@ class Stage:
         follower = Follower(self._spec, self._data.heldout, evaluator_factory(self._backend), generations)
         async with AsyncExitStack() as stack:
             table = stack.enter_context(DemoTable(follower, to_stderr=to_stderr))
+            # On demand, whatever the chain; one miner has no rivals to hold a fresh tip for.
+            mining += ["--hold", "0", "--blocks", str(MAX_DEMO_BLOCKS)]
             arguments = ["mine", "--home", str(self._miner_home.path), "--backend", self._backend, *mining]
             miner, address = await self._start(stack, "miner", arguments, table.tell)
             follower.start(time.monotonic())

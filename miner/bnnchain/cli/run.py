@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING
 import click
 
 from bnnchain.bnn.zoo import ZOO
+from bnnchain.chain.pools import DEFAULT_LIMIT_BYTES
 from bnnchain.cli.init import create_chain
 from bnnchain.cli.options import DEFAULT_LISTEN, backend_option, home_option
 from bnnchain.consensus.errors import Unavailable
 from bnnchain.consensus.params import BP, DEFAULT_PRESET
+from bnnchain.home import parse_checkpoint
 from bnnchain.mining.founders import FOUNDERS
 from bnnchain.mining.miner import MiningOptions
 from bnnchain.node import Node, NodeOptions
+from bnnchain.producer import HOLD_S
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,6 +39,21 @@ PROGRESS_INTERVAL_S = 1.0
 
 listen_option = click.option("--listen", default=DEFAULT_LISTEN, show_default=True, help="Address to serve on.")
 peer_option = click.option("--peer", "peers", multiple=True, help="Address of a peer to keep connected to; repeatable.")
+checkpoint_option = click.option(
+    "--checkpoint",
+    "checkpoints",
+    multiple=True,
+    metavar="HEIGHT:ID",
+    help="Follow no chain without this block; repeatable.  Your choice, not a rule.",
+)
+dataset_limit_option = click.option(
+    "--dataset-limit",
+    "dataset_limit_mib",
+    type=click.IntRange(min=1),
+    default=DEFAULT_LIMIT_BYTES >> 20,
+    show_default=True,
+    help="MiB that stored pools may take; closed data sets go first.",
+)
 
 
 @click.command()
@@ -43,13 +61,29 @@ peer_option = click.option("--peer", "peers", multiple=True, help="Address of a 
 @listen_option
 @peer_option
 @backend_option
-def node(home: Home, listen: str, peers: Sequence[str], backend: str) -> None:
+@checkpoint_option
+@dataset_limit_option
+def node(
+    home: Home,
+    listen: str,
+    peers: Sequence[str],
+    backend: str,
+    checkpoints: Sequence[str],
+    dataset_limit_mib: int,
+) -> None:
     """Run a validator-only node: it checks every block and never mines.
 
     Without arguments and without a home it is a new regtest node on loopback.
     """
     ensure_chain(home, peers)
-    run_node(home, NodeOptions(listen=listen, peers=peers, backend=backend))
+    options = NodeOptions(
+        listen=listen,
+        peers=peers,
+        backend=backend,
+        checkpoints=dict(map(parse_checkpoint, checkpoints)),
+        dataset_limit_bytes=dataset_limit_mib << 20,
+    )
+    run_node(home, options)
 
 
 @click.command()
@@ -57,7 +91,22 @@ def node(home: Home, listen: str, peers: Sequence[str], backend: str) -> None:
 @listen_option
 @peer_option
 @backend_option
-@click.option("--blocks", type=click.IntRange(min=1), help="Stop mining at this height; the node goes on serving.")
+@checkpoint_option
+@dataset_limit_option
+@click.option(
+    "--blocks",
+    type=click.IntRange(min=1),
+    help="Stop mining at this height; the node goes on serving.  On chains that forbid blocks without a model, mine"
+    " though no block's worth of transactions waits.",
+)
+@click.option(
+    "--hold",
+    "hold_s",
+    type=click.FloatRange(0, 60),
+    default=HOLD_S,
+    show_default=True,
+    help="Seconds that a fresh tip waits before this node mines on it.",
+)
 @click.option("--threads", type=click.IntRange(1, 64), default=2, show_default=True, help="Threads of the search.")
 @click.option("--seed", type=click.IntRange(min=0), help="Of the search's random choices.  [default: random]")
 @click.option(
@@ -78,7 +127,10 @@ def mine(
     listen: str,
     peers: Sequence[str],
     backend: str,
+    checkpoints: Sequence[str],
+    dataset_limit_mib: int,
     blocks: int | None,
+    hold_s: float,
     threads: int,
     seed: int | None,
     founding_accuracy: float | None,
@@ -94,7 +146,15 @@ def mine(
         architecture=ZOO[architecture] if architecture else None,
     )
     options = NodeOptions(
-        listen=listen, peers=peers, backend=backend, mining=mining, founder=founder, max_blocks=blocks
+        listen=listen,
+        peers=peers,
+        backend=backend,
+        mining=mining,
+        founder=founder,
+        max_blocks=blocks,
+        hold_s=hold_s,
+        checkpoints=dict(map(parse_checkpoint, checkpoints)),
+        dataset_limit_bytes=dataset_limit_mib << 20,
     )
     run_node(home, options)
 
