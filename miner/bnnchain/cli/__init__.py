@@ -25,6 +25,7 @@ COMMANDS = {
     "show": "bnnchain.cli.inspect:show",
     "bench": "bnnchain.cli.bench:bench",
     "dataset": "bnnchain.cli.dataset:dataset",
+    "model": "bnnchain.cli.model:model",
     "train": "bnnchain.cli.train:train",
     "fpga": "bnnchain.cli.fpga:fpga",
     "wallet": "bnnchain.cli.wallet:wallet",
