@@ -35,15 +35,13 @@ def election_order(state: ChainState, params: Params) -> tuple[Place, ...]:
 
     Data sets below ``min_families`` open families found one, fewest families first, then oldest; then the open
     families by ``(model_count - join_offset, dataset age, family)``, which found until their population is complete
-    and evolve afterwards.
+    and evolve afterwards.  A data set that has wanted a family for ``family_patience`` blocks in vain comes last.
+    Ruling: else data on which nothing can be learned would stand before all others for ever.
     """
     open_families = [family for family in state.families if is_open(family, state, params)]
-    wanting = [
-        dataset_id
-        for dataset_id, entry in state.datasets.items()
-        if entry.is_active and sum(family.dataset_id == dataset_id for family in open_families) < params.min_families
-    ]
-    places = [_new_family(state, dataset_id) for dataset_id in _fewest_families_first(state, wanting)]
+    wanting = _fewest_families_first(state, wanting_datasets(state, params))
+    patient = [key for key in wanting if state.datasets[key].unfilled_blocks < params.family_patience]
+    places = [_new_family(state, dataset_id) for dataset_id in patient]
     ages = {dataset_id: age for age, dataset_id in enumerate(state.datasets)}
     for family in sorted(
         open_families, key=lambda family: (round_key(family), ages[family.dataset_id], family.family_id)
@@ -51,7 +49,13 @@ def election_order(state: ChainState, params: Params) -> tuple[Place, ...]:
         is_complete = len(family.founders) >= params.min_population
         kind = BlockKind.EVOLVE if is_complete else BlockKind.FOUND
         places.append(Place(kind, family.dataset_id, family.family_id, family))
-    return tuple(places)
+    return (*places, *(_new_family(state, dataset_id) for dataset_id in wanting if dataset_id not in patient))
+
+
+def wanting_datasets(state: ChainState, params: Params) -> list[DatasetId]:
+    """Return the active data sets with fewer than ``min_families`` open families, oldest first."""
+    homes = [family.dataset_id for family in state.families if is_open(family, state, params)]
+    return [key for key, entry in state.datasets.items() if entry.is_active and homes.count(key) < params.min_families]
 
 
 def open_places(state: ChainState, elapsed_s: int, params: Params) -> tuple[Place, ...]:
@@ -85,12 +89,12 @@ def join_offset(state: ChainState, params: Params) -> int:
 def is_open(family: FamilyState, state: ChainState, params: Params) -> bool:
     """Answer whether a family may have another model in the block after ``state``.
 
-    It closes at ``max_family_generations``, or when ``family_patience`` blocks have passed since its last model; while
-    its data set is not active it waits.
+    It closes at ``max_family_generations``, or when ``family_patience`` blocks have passed since its last model, those
+    not counted in which its data set was suspended and it waited.
     """
     if family.generation >= params.max_family_generations or not state.datasets[family.dataset_id].is_active:
         return False
-    return state.height - family.latest.height < params.family_patience
+    return state.height - family.latest.height - family.waited_blocks < params.family_patience
 
 
 def rejoined(before: ChainState, after: ChainState, returned: Collection[DatasetId], params: Params) -> ChainState:
@@ -99,11 +103,13 @@ def rejoined(before: ChainState, after: ChainState, returned: Collection[Dataset
     Ruling: else they would fill every block until their counters had caught up.
     """
     offset = join_offset(before, params)
-    families = tuple(
-        replace(family, join_offset=family.model_count - 1 + offset) if family.dataset_id in returned else family
-        for family in after.families
-    )
-    return replace(after, families=families)
+    families = list(after.families)
+    for family in after.families:
+        if family.dataset_id in returned:
+            waited = family.waited_blocks + after.height - before.datasets[family.dataset_id].since_height
+            level = family.model_count - 1 + offset
+            families[family.family_id] = replace(family, join_offset=level, waited_blocks=waited)
+    return replace(after, families=tuple(families))
 
 
 def _new_family(state: ChainState, dataset_id: DatasetId) -> Place:

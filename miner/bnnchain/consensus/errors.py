@@ -65,7 +65,7 @@ CODES: dict[str, str] = {
     "bad-tx-nonce": "nonce is not the sender's next one (a replay, a double spend, or a gap)",
     "bad-tx-balance": "the sender cannot pay amount and fee",
     "bad-tx-expired": "the expiry height has passed",
-    "bad-upload": "the data set is smaller than the chain allows",
+    "bad-upload": "the data set is smaller than the chain allows, or its least accuracy is no share",
     "dataset-known": "the data set is on the chain already",
     "datasets-full": "as many data sets wait as the chain allows",
     "unknown-dataset": "the data set is not on the chain, or closed",

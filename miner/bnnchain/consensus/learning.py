@@ -87,14 +87,18 @@ def validate_above_majority(correct: int, majority: int, pool_size: int, params:
         raise Invalid("bad-family-accuracy", correct=correct, wanted=wanted, commonest_class=majority)
 
 
-def validate_rows(model: Model, others: Sequence[Model], params: Params) -> None:
+def validate_rows(model: Model, others: Sequence[Model], params: Params, *, parent: Model | None = None) -> None:
     """Raise ``bad-row-reuse`` where too many neurons are nearly those of other families' models (paper section 4.1).
 
     A row of K >= 64 weights is reused where it, or its negation, which is the same neuron to the next layer, lies
-    within K // 8 bits of a row of equal K of one of ``others``.
+    within K // 8 bits of a row of equal K of one of ``others``.  A child may keep as many as its parent has: ruling,
+    else a family would be stopped by another that copies it.
     """
     reused, total = near_rows(model, others, MIN_ROW_WEIGHTS)
-    if reused > total * params.max_shared_rows_bp // BP:
+    allowed = total * params.max_shared_rows_bp // BP
+    if reused > allowed and parent is not None:
+        allowed = max(allowed, near_rows(parent, others, MIN_ROW_WEIGHTS)[0])
+    if reused > allowed:
         raise Invalid("bad-row-reuse", reused=reused, rows=total)
 
 

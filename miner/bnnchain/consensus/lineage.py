@@ -42,6 +42,7 @@ def with_founder(family: FamilyState, founder: ModelRecord) -> FamilyState:
         best=founder if is_best else family.best,
         latest=founder,
         model_count=family.model_count + 1,
+        waited_blocks=0,
         # Where a schedule raises min_population on an evolved family: an epoch speaks of one parent's line only.
         novelty=None if is_best else family.novelty,
     )
@@ -55,6 +56,7 @@ def with_child(family: FamilyState, child: ModelRecord) -> FamilyState:
         latest=child,
         generation=child.generation,
         model_count=family.model_count + 1,
+        waited_blocks=0,
         last_gain=child.correct - family.best.correct,
         novelty=_advance(novelty_of(family), child.model),
     )

@@ -92,6 +92,7 @@ class Params:
     """The fewest images of an uploaded data set's pool."""
     max_active_datasets: int
     max_pending_datasets: int
+    """Uploaded data sets that wait, pending or suspended, when another is proposed."""
     upload_fee_per_kib: int
     """Burned for each 1,024 bytes of an uploaded pool."""
     upload_deposit: int
@@ -105,7 +106,7 @@ class Params:
     suspend_blocks: int
     """An active data set that has been below its proofs for so long is suspended."""
     suspended_blocks: int
-    """A data set that has been suspended for so long closes."""
+    """A data set that has been suspended for so long closes; so does one that wanted a family for so long in vain."""
     dataset_life_blocks: int
     """An uploaded data set that has been active for so long closes; 0: never."""
 
@@ -121,8 +122,9 @@ class Params:
             raise Invalid("bad-spec", reason="a share or a window is out of bounds")
         if max(self.stale_depth, self.max_active_datasets, self.max_pending_datasets) > MAX_OBJECTS:
             raise Invalid("bad-spec", reason="a list may grow too long", limit=MAX_OBJECTS)
-        positive = (self.block_interval_s, self.skip_s, self.n_eval, self.ticket_flips, self.min_population)
-        if min(*positive, self.stale_divisor, self.availability_least) < 1:
+        learned = (self.n_eval, self.ticket_flips, self.min_families, self.min_population)
+        waited = (self.block_interval_s, self.skip_s, self.suspend_blocks, self.suspended_blocks)
+        if min(*learned, *waited, self.stale_divisor, self.availability_least) < 1:
             raise Invalid("bad-spec", reason="a parameter is zero that must not be")
 
 

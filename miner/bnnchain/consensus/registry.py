@@ -41,7 +41,9 @@ def validate_upload(upload: Upload, datasets: Mapping[DatasetId, DatasetState], 
         raise Invalid("bad-upload", pool_size=upload.manifest.pool_size, least=params.min_pool_size)
     if upload.manifest.dataset_id in datasets:
         raise Invalid("dataset-known", dataset_id=upload.manifest.dataset_id.hex())
-    if _count(datasets, DatasetStatus.PENDING) >= params.max_pending_datasets:
+    waiting = (DatasetStatus.PENDING, DatasetStatus.SUSPENDED)
+    # With the active ones, no state so ever holds more open data sets than the two limits together.
+    if sum(entry.status in waiting for entry in datasets.values()) >= params.max_pending_datasets:
         raise Invalid("datasets-full", limit=params.max_pending_datasets)
 
 
@@ -56,6 +58,7 @@ def proposed(upload: Upload, uploader: PublicKey, height: Height, params: Params
         since_height=height,
         deposit=Amount(params.upload_deposit),
         bounty=upload.bounty,
+        own_bounty=upload.bounty,
     )
 
 
@@ -100,23 +103,32 @@ def validate_proofs(
 
 
 def age_datasets(
-    datasets: Mapping[DatasetId, DatasetState], proven: Collection[DatasetId], height: Height, params: Params
+    datasets: Mapping[DatasetId, DatasetState],
+    proven: Collection[DatasetId],
+    unfilled: Collection[DatasetId],
+    height: Height,
+    params: Params,
 ) -> Aged:
-    """Return the data sets after a block of ``height`` that carried proofs of ``proven``."""
+    """Return the data sets after a block of ``height`` that carried proofs of ``proven``.
+
+    unfilled: the active ones that wanted a family before this block and did not get it.
+    """
     aged = dict(datasets)
     refunds, burned = [], 0
     for dataset_id, entry in datasets.items():
+        if entry.is_active:
+            lacking = entry.unfilled_blocks + 1 if dataset_id in unfilled else 0
+            entry = aged[dataset_id] = replace(entry, unfilled_blocks=lacking)  # noqa: PLW2901
         if entry.uploader is None or entry.is_closed or entry.added_height == height:
             continue
-        may_open = _count(aged, DatasetStatus.ACTIVE, is_uploaded=True) < params.max_active_datasets
-        entry = _aged(entry, dataset_id in proven, height, params, may_open=may_open)  # noqa: PLW2901
-        if entry.is_closed and entry.uploader is not None:
-            # Who served to the end gets the deposit back; who was not available has cost others their work.
-            has_served = datasets[dataset_id].status == DatasetStatus.ACTIVE
-            refunds.append((entry.uploader, Amount(entry.bounty + (entry.deposit if has_served else 0))))
-            burned += 0 if has_served else entry.deposit
-            entry = replace(entry, bounty=Amount(0), deposit=Amount(0))  # noqa: PLW2901
-        aged[dataset_id] = entry
+        active = sum(each.is_active and each.uploader is not None for each in aged.values())
+        after = _aged(entry, dataset_id in proven, height, params, may_open=active < params.max_active_datasets)
+        if after.is_closed:
+            refund = min(entry.bounty, entry.own_bounty) + (entry.deposit if _has_served(entry, after, params) else 0)
+            refunds.append((entry.uploader, Amount(refund)))
+            burned += entry.bounty + entry.deposit - refund
+            after = replace(after, bounty=Amount(0), deposit=Amount(0))
+        aged[dataset_id] = after
     return Aged(aged, tuple(refunds), Amount(burned))
 
 
@@ -129,28 +141,32 @@ def _aged(
     may_open: bool,
 ) -> DatasetState:
     window = (entry.window << 1 | is_proven) & ((1 << params.availability_window) - 1)
-    is_available = window.bit_count() >= params.availability_least
-    below = 0 if is_available else entry.below_blocks + 1
-    entry = replace(entry, window=window, below_blocks=below)
+    entry = replace(entry, window=window)
+    entry = replace(entry, below_blocks=0 if _is_available(entry, params) else entry.below_blocks + 1)
     waited = height - entry.since_height
-    if entry.status == DatasetStatus.ACTIVE:
-        if params.dataset_life_blocks and waited >= params.dataset_life_blocks:
+    if entry.is_active:
+        is_over = 0 < params.dataset_life_blocks <= waited or entry.unfilled_blocks >= params.suspended_blocks
+        if is_over:
             return _turned(entry, DatasetStatus.CLOSED, height)
-        return _turned(entry, DatasetStatus.SUSPENDED, height) if below >= params.suspend_blocks else entry
-    if is_available and may_open:
+        is_below = entry.below_blocks >= params.suspend_blocks
+        return _turned(entry, DatasetStatus.SUSPENDED, height) if is_below else entry
+    if _is_available(entry, params) and may_open:
         return _turned(entry, DatasetStatus.ACTIVE, height)
     limit = params.pending_blocks if entry.status == DatasetStatus.PENDING else params.suspended_blocks
     return _turned(entry, DatasetStatus.CLOSED, height) if waited >= limit else entry
 
 
+def _has_served(before: DatasetState, closed: DatasetState, params: Params) -> bool:
+    """Answer whether a data set that closes gets its deposit back.
+
+    It does after models were learned on it to the end, and where it could be had and there was no room for it.
+    """
+    return before.record > 0 if before.is_active else _is_available(closed, params)
+
+
+def _is_available(entry: DatasetState, params: Params) -> bool:
+    return entry.window.bit_count() >= params.availability_least
+
+
 def _turned(entry: DatasetState, status: DatasetStatus, height: Height) -> DatasetState:
     return replace(entry, status=status, since_height=height, below_blocks=0)
-
-
-def _count(
-    datasets: Mapping[DatasetId, DatasetState], status: DatasetStatus, *, is_uploaded: bool | None = None
-) -> int:
-    return sum(
-        entry.status == status and (is_uploaded is None or (entry.uploader is not None) == is_uploaded)
-        for entry in datasets.values()
-    )

@@ -57,6 +57,8 @@ class FamilyState:
     """Samples gained by the last EVOLVE block, 0 before the first."""
     novelty: Novelty | None
     """None until the first EVOLVE block."""
+    waited_blocks: int = 0
+    """Blocks since the last model in which its data set was suspended: they do not try its patience."""
 
 
 NO_MONEY = Amount(0)
@@ -90,6 +92,10 @@ class DatasetState:
     """Blocks in a row after which too few recent ones had."""
     deposit: Amount = NO_MONEY
     bounty: Amount = NO_MONEY
+    own_bounty: Amount = NO_MONEY
+    """What the uploader has put into the pot: the most of it that closing gives back."""
+    unfilled_blocks: int = 0
+    """Blocks in a row, active ones, in which it wanted a family and got none."""
     record: int = 0
     """Most samples of the pool that a model on the chain labels right; 0: no model yet."""
 

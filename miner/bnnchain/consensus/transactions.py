@@ -81,8 +81,10 @@ def validate_stateless(transaction: Transaction, chain_id: int) -> None:
     body = transaction.body
     if isinstance(body, Transfer | Bounty) and not 0 < body.amount <= MAX_MONEY:
         raise Invalid("bad-tx-amount", amount=body.amount)
-    if isinstance(body, Upload) and not (0 <= body.bounty <= MAX_MONEY and body.min_family_acc_bp <= BP):
-        raise Invalid("bad-tx-amount", bounty=body.bounty, min_family_acc_bp=body.min_family_acc_bp)
+    if isinstance(body, Upload) and not 0 <= body.bounty <= MAX_MONEY:
+        raise Invalid("bad-tx-amount", bounty=body.bounty)
+    if isinstance(body, Upload) and not 0 <= body.min_family_acc_bp <= BP:
+        raise Invalid("bad-upload", min_family_acc_bp=body.min_family_acc_bp)
     if isinstance(body, Equivocation):
         _validate_evidence(body, chain_id)
     if not _is_signed(transaction.sender, transaction_id(transaction), transaction.signature):
@@ -121,9 +123,10 @@ def upload_id(upload: Upload) -> DatasetId:
 
 def _validate_evidence(evidence: Equivocation, chain_id: int) -> None:
     first, second = evidence.first, evidence.second
-    same = (first.miner, first.previous_hash, first.chain_id) == (second.miner, second.previous_hash, chain_id)
+    same = (first.miner, first.previous_hash) == (second.miner, second.previous_hash)
+    is_ours = first.chain_id == second.chain_id == chain_id
     # Ordered, so that a pair has one spelling.
-    if not same or first.chain_id != chain_id or not block_id(first) < block_id(second):
+    if not (same and is_ours and block_id(first) < block_id(second)):
         raise Invalid("bad-evidence", reason="not two blocks of one miner on one parent, in order of their ids")
     if not (is_signed(first) and is_signed(second)):
         raise Invalid("bad-evidence", reason="a header is not signed by its miner")

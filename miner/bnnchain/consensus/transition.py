@@ -21,7 +21,7 @@ from bnnchain.consensus import learning, lottery
 from bnnchain.consensus.booking import Books, book, earned_bounty, pay_mature, split_bounty
 from bnnchain.consensus.codec import encode_transaction
 from bnnchain.consensus.difficulty import block_weight, next_target
-from bnnchain.consensus.election import Place, join_offset, open_places, rejoined
+from bnnchain.consensus.election import Place, join_offset, open_places, rejoined, wanting_datasets
 from bnnchain.consensus.errors import Invalid
 from bnnchain.consensus.header import block_id, body_root, core_hash, is_signed
 from bnnchain.consensus.lineage import new_family, with_child, with_founder
@@ -125,7 +125,7 @@ def check_body(state: ChainState, checked: CheckedHeader, block: Block, size_byt
     if body_root(block.transactions, block.proofs, block.stale) != header.body_root:
         raise Invalid("bad-body-root")
     validate_proofs(state, header.previous_hash, header.miner, block.proofs)
-    stale = None if block.stale is None else _check_stale(state, block.stale, params)
+    stale = None if block.stale is None else _check_stale(state, block.stale, header.timestamp, params)
     model = _check_model(state, checked, block.model)
     return CheckedBlock(checked, block, model, book(state, block.transactions), stale)
 
@@ -156,7 +156,8 @@ def apply(state: ChainState, checked: CheckedBlock) -> ChainState:
     """Return the state after a block that is known to be valid (already judged, or stored as such)."""
     header, params, block = checked.block.header, checked.checked_header.params, checked.block
     books, minted = _rewarded(state, checked)
-    aged = age_datasets(books.datasets, {proof.dataset_id for proof in block.proofs}, header.height, params)
+    proven = {proof.dataset_id for proof in block.proofs}
+    aged = age_datasets(books.datasets, proven, _unfilled(state, checked), header.height, params)
     accounts = dict[PublicKey, Account]()
     for uploader, amount in aged.refunds:
         account = accounts.get(uploader) or books.ledger.account(uploader)
@@ -286,10 +287,11 @@ def _check_model(state: ChainState, checked: CheckedHeader, data: bytes) -> Mode
             raise Invalid("bad-body", reason="an IDLE block carries no model")
         return None
     pool_size = header.eval_total
-    waited = elapsed(state, header.timestamp)
+    waited, parent = elapsed(state, header.timestamp), None
     if header.kind == BlockKind.EVOLVE and place.family is not None:
+        parent = place.family.best.model
         learning.validate_gain(place.family, header.correct_new, pool_size, waited, params)
-        model = apply_difference(place.family.best.model, data)
+        model = apply_difference(parent, data)
     else:
         learning.validate_accuracy(header.correct_new, state.datasets[place.dataset_id], params)
         model = decode_model(data)
@@ -297,9 +299,9 @@ def _check_model(state: ChainState, checked: CheckedHeader, data: bytes) -> Mode
     learning.validate_size(model.architecture, pool_size, params)
     if model_hash(model) != header.model_hash:
         raise Invalid("bad-model-hash")
-    if header.kind == BlockKind.EVOLVE and place.family is not None:
-        learning.validate_difference(place.family, flip_positions(place.family.best.model, model), params)
-    learning.validate_rows(model, other_models(state, place), params)
+    if parent is not None and place.family is not None:
+        learning.validate_difference(place.family, flip_positions(parent, model), params)
+    learning.validate_rows(model, other_models(state, place), params, parent=parent)
     return model
 
 
@@ -309,8 +311,8 @@ def other_models(state: ChainState, place: Place) -> list[Model]:
     return [family.latest.model for family in others[-learning.MAX_COMPARED_FAMILIES :]]
 
 
-def _check_stale(state: ChainState, header: Header, params: Params) -> CheckedHeader:
-    """Return a stale header checked on its own parent's state; raises ``bad-stale``."""
+def _check_stale(state: ChainState, header: Header, now: int, params: Params) -> CheckedHeader:
+    """Return a stale header checked on its own parent's state at the including block's time; raises ``bad-stale``."""
     if params.is_lottery_open or not params.stale_depth:
         raise Invalid("bad-stale", reason="stale headers cost nothing on this chain")
     identity = block_id(header)
@@ -322,7 +324,7 @@ def _check_stale(state: ChainState, header: Header, params: Params) -> CheckedHe
     if parent is None:
         raise Invalid("bad-stale", reason="its parent is not among the last blocks before the head")
     try:
-        return check_header(parent, header, header.timestamp)
+        return check_header(parent, header, now)
     except Invalid as error:
         raise Invalid("bad-stale", cause=error.code) from error
 
@@ -363,6 +365,13 @@ def _families_after(state: ChainState, checked: CheckedBlock) -> tuple[FamilySta
     families = list(state.families)
     families[place.family_id] = extend(place.family, record)
     return tuple(families)
+
+
+def _unfilled(state: ChainState, checked: CheckedBlock) -> set[DatasetId]:
+    """Return the data sets that wanted a family and do not get it by this block."""
+    place = checked.checked_header.place
+    founded = {place.dataset_id} if place is not None and place.family is None else set()
+    return set(wanting_datasets(state, checked.checked_header.params)) - founded
 
 
 def _included_after(state: ChainState, checked: CheckedBlock) -> tuple[tuple[Height, BlockId], ...]:
