@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 MODEL = "cnn-4k"
 PRESETS = ("paper-low", "paper-medium", "paper-high")
 LIMIT = "limit"
-MAX_FOUNDING_EPOCHS = 20
+MAX_FOUNDING_EPOCHS = 60
 MAX_CANDIDATES = 1 << 60
 TARGETS_BP = (100, 0)
 RATED_BATCHES = 8
