@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 MAX_FILE_BYTES = 32 << 20
 MAX_SIDE_PIXELS = 8_192
-FORMATS = ("PNG", "JPEG")
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF")
 WHITE = 255
 
 
@@ -43,6 +43,12 @@ def read_grey(path: Path, height: int, width: int, *, invert: bool = False, resi
     return WHITE - pixels if invert else pixels
 
 
+def picture_size(path: Path) -> tuple[int, int]:
+    """Return a picture's (height, width); raises as :func:`read_grey`."""
+    picture = _open(path)
+    return picture.height, picture.width
+
+
 def samples_of(pictures: list[UInt8Array], architecture: Architecture, thresholds: tuple[int, ...]) -> Samples:
     """Return pictures as samples for an architecture; their labels are 0 and mean nothing."""
     validate_thresholds(thresholds, architecture)
@@ -64,7 +70,7 @@ def _open(path: Path) -> Any:  # noqa: ANN401  (a PIL.Image.Image)
     except OSError as error:
         if error.errno is not None:
             raise Unavailable(f"cannot read {path}: {error.strerror}") from error
-        raise Invalid("bad-image", file=path, reason=f"not a whole {' or '.join(FORMATS)} picture") from None
+        raise Invalid("bad-image", file=path, reason=f"not a whole picture of {', '.join(FORMATS)}") from None
     except (ValueError, SyntaxError, EOFError, pil.DecompressionBombError, pil.DecompressionBombWarning) as error:
         raise Invalid("bad-image", file=path, reason=type(error).__name__) from None
 
