@@ -12,11 +12,26 @@ Everything is seeded: the same calls give the same bytes on every machine.
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from learnable import (  # noqa: F401  (most are for the tests that import this module)
+    CLASSES,
+    OWN,
+    POOL_SIZE,
+    SIDE,
+    count,
+    evaluator,
+    family_shape,
+    founder,
+    known_datasets,
+    payload_tree,
+    random_model,
+    tiny_dataset,
+    uploaded_dataset,
+)
+from states import describe, money  # noqa: F401
 
 from bnnchain.bnn.encoding import apply_flips, encode_difference, encode_model, model_hash, shape_hash
 from bnnchain.chain.chain import Chain
@@ -31,10 +46,11 @@ from bnnchain.consensus.header import body_root, core_hash, sign_header
 from bnnchain.consensus.learning import required_flips, required_gain
 from bnnchain.consensus.lineage import new_family, novel_flips
 from bnnchain.consensus.params import Params, params_hash, preset
+from bnnchain.consensus.registry import prove_available
 from bnnchain.consensus.signatures import public_key
 from bnnchain.consensus.spec import ChainSpec
 from bnnchain.consensus.state import ChainState, FamilyState, ModelRecord, genesis_state
-from bnnchain.consensus.transactions import sign_transfer
+from bnnchain.consensus.transactions import sign_transaction, sign_transfer
 from bnnchain.consensus.types import (
     MAX_TARGET,
     VERSION,
@@ -51,27 +67,25 @@ from bnnchain.consensus.types import (
     ShapeHash,
     Signature,
     Transaction,
+    Upload,
 )
-from bnnchain.datasets.dataset import Dataset, build_dataset
+from bnnchain.datasets.payload import encode_payload
 from bnnchain.wire import ZERO_HASH
-from bnnchain_kernels.evaluator import Samples, count_correct
-from bnnchain_kernels.model import Architecture, Conv3x3, Dense, Model, build_model
+from bnnchain_kernels.model import Architecture, Dense, Model
 from bnnchain_kernels.reference import ReferenceEvaluator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from bnnchain.consensus.types import TransactionBody
+
 Value = TypeVar("Value")
 
-SIDE, CLASSES = 6, 4
-POOL_SIZE, HELDOUT_SIZE = 700, 60
-"""700 images: one full 512-image block and a tail."""
 GENESIS_TIME = 1_700_000_000
 INTERVAL_S = 60
 CHAIN_ID = 7
 COINS = 1_000_000
-CLIMB_STEPS = 80
 SEARCH_STEPS = 2_000
 
 
@@ -94,66 +108,6 @@ class Clock:
         return self.now
 
 
-@lru_cache
-def tiny_dataset(pool_size: int = POOL_SIZE) -> Dataset:
-    """Return 6x6 images of noise in which one quadrant, the label, is brighter."""
-    rng = np.random.default_rng(2024)
-    half = SIDE // 2
-
-    def draw(count: int) -> Samples:
-        labels = rng.integers(0, CLASSES, count).astype(np.uint8)
-        pixels = rng.random((count, SIDE, SIDE)) < 0.35
-        for image, label in zip(pixels, labels, strict=True):
-            top, left = (label // 2) * half, (label % 2) * half
-            image[top : top + half, left : left + half] |= rng.random((half, half)) < 0.35
-        packed = np.packbits(pixels.reshape(count, -1), axis=1, bitorder="little")
-        return Samples(SIDE, SIDE, 1, CLASSES, packed, labels)
-
-    pool, heldout = draw(pool_size), draw(HELDOUT_SIZE)
-    return build_dataset("tiny", b"\x80", pool, heldout, licence="CC0-1.0", origin="tests")
-
-
-@lru_cache
-def evaluator() -> ReferenceEvaluator:
-    """Return the reference evaluator on the tiny data set's pool."""
-    return ReferenceEvaluator(tiny_dataset().pool)
-
-
-def count(model: Model) -> int:
-    """Return the exact count of a model on the whole pool."""
-    return count_correct(evaluator(), model, POOL_SIZE)
-
-
-def family_shape(family_id: int) -> Architecture:
-    """Return the shape that tests give to family ``family_id``: all different; every second one convolves."""
-    first = Conv3x3(2 + family_id, pool=True) if family_id % 2 else Dense(8 + family_id)
-    return Architecture(SIDE, SIDE, 1, (first, Dense(CLASSES)))
-
-
-def random_model(architecture: Architecture, seed: int) -> Model:
-    """Return a model of random bits with middling thresholds and no biases."""
-    rng = np.random.default_rng(seed)
-    geometry = architecture.geometry
-    weights = [rng.random((layer.out_channels, layer.fan_in)) < 0.5 for layer in geometry]
-    thresholds = [rng.integers(layer.fan_in // 2, layer.fan_in // 2 + 2, layer.out_channels) for layer in geometry[:-1]]
-    return build_model(architecture, weights, thresholds, np.zeros(architecture.classes, np.int32))
-
-
-@lru_cache(maxsize=256)
-def founder(architecture: Architecture, seed: int) -> Model:
-    """Return a random model after a short hill climb on the pool: about 40 % right."""
-    rng = np.random.default_rng([seed, 1])
-    model = random_model(architecture, seed)
-    best = count(model)
-    for _ in range(CLIMB_STEPS):
-        flips = rng.choice(architecture.weight_count, 3, replace=False).astype(np.int64)
-        candidate = apply_flips(model, flips)
-        correct = count(candidate)
-        if correct >= best:
-            model, best = candidate, correct
-    return model
-
-
 def make_params(**overrides: int) -> Params:
     """Return small regtest-like parameters, any of them replaced."""
     defaults = {
@@ -165,6 +119,13 @@ def make_params(**overrides: int) -> Params:
         "coinbase_maturity_blocks": 3,
         "subsidy": 5_000,
         "idle_subsidy": 1_250,
+        "upload_deposit": 1_000,
+        "upload_fee_per_kib": 10,
+        "availability_window": 3,
+        "availability_least": 2,
+        "pending_blocks": 6,
+        "suspend_blocks": 2,
+        "suspended_blocks": 8,
     }
     return replace(preset("regtest"), **{**defaults, **overrides})
 
@@ -188,10 +149,10 @@ def make_spec(
 
 
 def make_validator() -> Validator:
-    """Return a validator that has the tiny data set."""
+    """Return a validator that has the known data sets."""
     validator = Validator(ReferenceEvaluator)
-    manifest = tiny_dataset().manifest
-    validator.add_dataset(DatasetId(manifest.dataset_id), tiny_dataset().pool)
+    for dataset_id, dataset in known_datasets().items():
+        validator.add_dataset(dataset_id, dataset.pool)
     return validator
 
 
@@ -203,11 +164,15 @@ def open_chain(path: Path, spec: ChainSpec | None = None, clock: Clock | None = 
     store = Store(path, spec or make_spec())
     _OPENED.append(store)
     chain = Chain(store, ReferenceEvaluator, clock or Clock(GENESIS_TIME + 10**6))
-    dataset = tiny_dataset()
-    if chain.missing_datasets():
-        payload = dataset.pool.images.tobytes() + dataset.pool.labels.tobytes()
-        chain.add_dataset(DatasetId(dataset.manifest.dataset_id), payload)
+    fetch_pools(chain)
     return chain
+
+
+def fetch_pools(chain: Chain) -> None:
+    """Give a chain the known pools that it lacks."""
+    for dataset_id in chain.missing_datasets():
+        if dataset_id in known_datasets():
+            chain.add_dataset(dataset_id, encode_payload(known_datasets()[dataset_id].pool))
 
 
 def made_up_family(
@@ -247,42 +212,6 @@ def made_up_state(counters: Sequence[Sequence[int]], height: int) -> ChainState:
     return replace(state, families=families, height=Height(height))
 
 
-def money(state: ChainState) -> int:
-    """Return all money that a state holds: accounts, immature rewards, deposits and pots; its supply, to the unit."""
-    pots = sum(entry.deposit + entry.bounty for entry in state.datasets.values())
-    return state.ledger.total() + sum(coinbase.amount for coinbase in state.coinbases) + pots
-
-
-def describe(state: ChainState) -> tuple[object, ...]:
-    """Return everything of a state that a later verdict can depend on, comparable by value."""
-    families = [
-        (
-            family.family_id,
-            family.dataset_id,
-            family.architecture,
-            family.generation,
-            family.model_count,
-            family.join_offset,
-            family.last_gain,
-            [
-                (each.block_id, each.height, each.generation, each.correct, each.miner, model_hash(each.model))
-                for each in (*family.founders, family.best, family.latest)
-            ],
-            family.novelty and (family.novelty.seen_zero.tobytes(), family.novelty.seen_one.tobytes()),
-        )
-        for family in state.families
-    ]
-    return (
-        (state.head, state.height, state.timestamp, state.weight, state.supply),
-        families,
-        list(state.datasets.items()),
-        dict(state.ledger),
-        state.coinbases,
-        state.included_stale,
-        [ancestor.head for ancestor in state.ancestors],
-    )
-
-
 _OPENED: list[Store] = []
 
 
@@ -314,6 +243,34 @@ def transfer(
     )
 
 
+def order(
+    body: TransactionBody,
+    key: Ed25519PrivateKey = ALICE,
+    *,
+    nonce: int = 0,
+    fee: int = 1,
+    expiry_height: int = 10**6,
+) -> Transaction:
+    """Return any signed transaction."""
+    return sign_transaction(
+        key, body, chain_id=CHAIN_ID, nonce=nonce, fee=Amount(fee), expiry_height=Height(expiry_height)
+    )
+
+
+def upload(
+    number: int = 0,
+    key: Ed25519PrivateKey = ALICE,
+    *,
+    nonce: int = 0,
+    bounty: int = 0,
+    min_family_acc_bp: int = 0,
+    fee: int = 1,
+) -> Transaction:
+    """Return the signed proposal of :func:`uploaded_dataset`."""
+    body = Upload(uploaded_dataset(number).manifest, min_family_acc_bp, Amount(bounty))
+    return order(body, key, nonce=nonce, fee=fee)
+
+
 class Builder:
     """Seals blocks on a chain's head, or on any state; draws models from its own seeded generator."""
 
@@ -341,6 +298,7 @@ class Builder:
             raw = encode_block(self.idle(**changes) if kind == BlockKind.IDLE else self.next(**changes))
             if isinstance(self._source, Chain):
                 self._source.import_block(raw)
+                fetch_pools(self._source)
             else:
                 self._source = self.after(self._source, raw)
             raws.append(raw)
@@ -371,7 +329,7 @@ class Builder:
         if model is None:
             number = len(place.family.founders) if place.family else 0
             shape = place.family.architecture if place.family else family_shape(place.family_id)
-            model = founder(shape, 1_000 * self.seed + 10 * place.family_id + number)
+            model = founder(shape, 1_000 * self.seed + 10 * place.family_id + number, place.dataset_id)
         return self._model_block(place, model, encode_model(model), on, changes)
 
     def evolve(
@@ -388,14 +346,25 @@ class Builder:
         assert family is not None
         params = state.spec.params_at(state.height + 1)
         wanted = flips or required_flips(family.architecture, params)
-        gain = required_gain(family, POOL_SIZE, 0, params)
+        pool_size = state.datasets[place.dataset_id].manifest.pool_size
+        gain = required_gain(family, pool_size, 0, params)
         novel = np.flatnonzero(novel_flips(family))
         for _ in range(SEARCH_STEPS):
             child = apply_flips(family.best.model, self.rng.choice(novel, wanted, replace=False).astype(np.int64))
-            if count(child) >= family.best.correct + gain:
+            if count(child, place.dataset_id) >= family.best.correct + gain:
                 return child
-        message = f"no child in {SEARCH_STEPS} steps from {family.best.correct} of {POOL_SIZE}"
+        message = f"no child in {SEARCH_STEPS} steps from {family.best.correct} of {pool_size}"
         raise AssertionError(message)
+
+    def proofs(self, *numbers: int, on: ChainState | None = None) -> tuple[AvailabilityProof, ...]:
+        """Return what the next block must show of the uploaded data sets of these numbers, in order of their ids."""
+        state, miner = on or self.state, public_key(self.key)
+        ids = sorted(DatasetId(uploaded_dataset(number).manifest.dataset_id) for number in numbers)
+        manifests = [known_datasets()[dataset_id].manifest for dataset_id in ids]
+        return tuple(
+            prove_available(state.head, miner, manifest, payload_tree(dataset_id))
+            for dataset_id, manifest in zip(ids, manifests, strict=True)
+        )
 
     def tamper(self, block: Block, *, on: ChainState | None = None, **changes: Any) -> bytes:
         """Return the bytes of a block with fields replaced and sealed again; see :meth:`seal`."""
@@ -459,9 +428,9 @@ class Builder:
             previous_model_hash=family.latest.block_id if family else BlockId(ZERO_HASH),
             shape_hash=ShapeHash(shape_hash(model.architecture)),
             model_hash=ModelHash(model_hash(model)),
-            correct_new=count(model),
+            correct_new=count(model, place.dataset_id),
             correct_parent=family.best.correct if family and is_evolved else 0,
-            eval_total=POOL_SIZE,
+            eval_total=state.datasets[place.dataset_id].manifest.pool_size,
         )
         return self.seal(Block(header, data, ()), on=on, **changes)
 
@@ -503,12 +472,13 @@ def ticket_value(state: ChainState, header: Header) -> bytes:
     """Return the y that is right for ``header``, however wrong its other fields are."""
     params = state.spec.params_at(state.height + 1)
     base = _ticket_model(state, header)
-    dataset_id = DatasetId(tiny_dataset().manifest.dataset_id)
-    indices = lottery.sample_indices(header.previous_hash, dataset_id, POOL_SIZE, params.n_eval)
+    is_known = header.kind == BlockKind.EVOLVE and header.dataset_id in known_datasets()
+    dataset_id = header.dataset_id if is_known else OWN
+    pool = known_datasets()[dataset_id].pool
+    indices = lottery.sample_indices(header.previous_hash, dataset_id, len(pool), params.n_eval)
     seed = lottery.ticket_seed(core_hash(header), header.nonce)
     child = lottery.mutant(base, seed, params.ticket_flips)
-    tickets = ReferenceEvaluator(tiny_dataset().pool.take(indices))
-    return lottery.lottery_value(seed, tickets.logits(child, 0, len(indices)))
+    return lottery.lottery_value(seed, ReferenceEvaluator(pool.take(indices)).logits(child, 0, len(indices)))
 
 
 def _ticket_model(state: ChainState, header: Header) -> Model:
