@@ -67,6 +67,10 @@ class NodeProcess:
         for line in self._process.stdout:
             self._lines.put(line.strip())
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def wait_ready(self) -> str:
         """Return the address once the node serves."""
         deadline = time.monotonic() + START_TIMEOUT_S
