@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import traceback
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,7 +37,19 @@ SEED_LIMIT = 1 << 32
 
 
 def main() -> None:
-    """Train what stdin asks for; any failure is a traceback on stderr and a non-zero exit."""
+    """Train what stdin asks for, and end this process; any failure is a traceback on stderr and a non-zero exit."""
+    code = 0
+    try:
+        _run()
+    except Exception:  # noqa: BLE001  (whatever it is, the founder reads it from stderr)
+        traceback.print_exc()
+        code = 1
+    sys.stderr.flush()
+    # The interpreter's own end would wait for the thread that reads stdin, and for TensorFlow's.
+    os._exit(code)
+
+
+def _run() -> None:
     # Frames have the pipe for themselves: whatever else prints to stdout goes to stderr.
     stdout = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
@@ -49,9 +62,6 @@ def main() -> None:
     for checkpoint in train(decode_request(data), may_train):
         write_frame(stdout, encode_checkpoint(checkpoint))
     stdout.close()
-    sys.stderr.flush()
-    # The interpreter's own end would tear TensorFlow's threads down and wait for the one that reads stdin.
-    os._exit(0)
 
 
 def train(request: Request, may_train: threading.Event) -> Iterator[Checkpoint]:
