@@ -9,6 +9,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
+from bnnchain.cli.dataset_create import create
 from bnnchain.cli.options import data_option, home_option, json_option, say, write_json
 from bnnchain.datasets import digits, mnist, registry
 from bnnchain.datasets.chunks import CHUNK_BYTES, chunk_count
@@ -28,7 +29,10 @@ FIELD_WIDTH = 18
 
 @click.group("dataset")
 def dataset() -> None:
-    """List, show and fetch data sets."""
+    """List, show, fetch and create data sets."""
+
+
+dataset.add_command(create)
 
 
 @dataset.command("list")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bnnchain.datasets import digits, mnist
+from bnnchain.datasets.directory import is_dataset_directory, read_directory
 from bnnchain_kernels.errors import Invalid, Unavailable
 
 if TYPE_CHECKING:
@@ -19,8 +20,8 @@ def load(name: str, data_dir: Path | None, cache_dir: Path) -> Dataset:
     """Return the data set ``name``.
 
     name: ``digits`` (embedded), ``mnist``, or any name for the IDX files in ``data_dir``.
-    data_dir: a directory with IDX files of the user's own; None: what ``bnnchain dataset fetch`` put into
-        ``cache_dir``.
+    data_dir: a directory with IDX files of the user's own, or one that ``bnnchain dataset create`` made; None: what
+        ``fetch`` or ``create`` put into ``cache_dir``.
 
     Raises :class:`Unavailable` with the command to run where files are missing, ``bad-idx``, ``bad-manifest`` or
     ``bad-dataset`` where they are refused.
@@ -29,6 +30,12 @@ def load(name: str, data_dir: Path | None, cache_dir: Path) -> Dataset:
         if data_dir is not None:
             raise Invalid("bad-dataset", name=name, reason="embedded; it is read from no directory")
         return digits.load_digits()
+    directory = data_dir or fetched_directory(name, cache_dir)
+    if is_dataset_directory(directory):
+        created = read_directory(directory)
+        if created.manifest.name != name:
+            raise Invalid("bad-dataset", name=name, reason=f"{directory} holds {created.manifest.name}")
+        return created
     if name == mnist.NAME:
         return mnist.load_mnist(data_dir or fetched_directory(name, cache_dir))
     if data_dir is None:

@@ -235,8 +235,8 @@ class ShapeSearch:
         return request.space.mutate(first.architecture, request.mutation_bp, rng)
 
     def _tournament(self, population: Sequence[ScoredShape], rank: dict[int, int]) -> ScoredShape:
-        pair = [population[index] for index in self._rng.integers(0, len(population), 2)]
-        return min(pair, key=lambda shape: rank[id(shape)])
+        first, second = (population[int(index)] for index in self._rng.integers(0, len(population), 2))
+        return first if rank[id(first)] <= rank[id(second)] else second
 
     def _select(self, population: Sequence[ScoredShape]) -> list[int]:
         return survivors(*measures(population, self._request.least_accuracy_bp), self._request.population)
