@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 BEST_MUTANTS = 64
 """Tickets whose whole mutants are tried, those that gained most on the lottery's samples."""
+ENOUGH_TICKETS = 1 << 15
+"""Later ones are not recorded: the order hardly changes any more, and recording takes a tenth of a ticket's time."""
 PRIOR_TICKETS = 8
 """A weight's mean counts as if it had been in so many more tickets of no effect: few tickets say little."""
 
@@ -34,6 +36,9 @@ class TicketEvidence:
 
     Every ticket flips the same number of weights in each layer, so only weights of one layer can be compared with each
     other: the best of every layer are promising.  Tickets are recorded from other threads than the search's.
+
+    Measured on MNIST with cnn-4k: from 83 % six steps of this operator after 40,000 tickets gained a fifth more than
+    six of random flips; from 87 % no more, for then every image of 60,000 counts and 1,024 are too few to see it.
     """
 
     name = "ticket-evidence"
@@ -54,6 +59,11 @@ class TicketEvidence:
     def tickets(self) -> int:
         """Return how many tickets have been recorded."""
         return self._tickets
+
+    @property
+    def is_complete(self) -> bool:
+        """Answer whether further tickets are not worth recording."""
+        return self._tickets >= ENOUGH_TICKETS
 
     def record(self, flips: Sequence[Sequence[int]], gains: Int32Array) -> None:
         """Remember tickets: the flat positions that each one flipped, and its right labels above the parent's."""

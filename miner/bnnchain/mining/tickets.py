@@ -74,7 +74,7 @@ class TicketDrawer:
         seeds = [lottery.ticket_seed(core, nonce) for nonce in nonces]
         flips = [lottery.mutant_flips(self._shape, seed, self._params.ticket_flips) for seed in seeds]
         logits = self._mutants.logits(pack_mutants([(each, ()) for each in flips]))
-        if self._evidence is not None:
+        if self._evidence is not None and not self._evidence.is_complete:
             self._evidence.record(flips, count_right(logits, self._labels) - self._base_correct)
         for index, nonce in enumerate(nonces):
             y = lottery.lottery_value(seeds[index], logits[index])
