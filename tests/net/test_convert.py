@@ -11,14 +11,16 @@ from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bnnchain.chain.store import DeepReorg
 from bnnchain.consensus.codec import encode_header, encode_transaction
 from bnnchain.consensus.errors import Invalid
 from bnnchain.consensus.signatures import public_key
 from bnnchain.consensus.transactions import transaction_id
-from bnnchain.consensus.types import Amount, BlockId, Height
+from bnnchain.consensus.types import Amount, BlockId, DatasetId, Height
 from bnnchain.net import convert
 from bnnchain.net.messages import (
     AccountStatus,
+    Agreement,
     Head,
     Hello,
     NewHead,
@@ -36,7 +38,12 @@ ID = BlockId(bytes(range(32)))
 HEAD = Head(ID, Height(5), (1 << 256) - 3)
 HELLO = Hello(1, 7, ID, HEAD, b"n" * 16, Role.MINER, "bnnchain/9")
 VERDICT = Verdict(Outcome.INVALID, "bad-claim", "bad-claim (x=1)", ID, [ID], ID)
-STATUS = Status("9", "tiny", 7, ID, b"n" * 16, Role.VALIDATOR, "numba", HEAD, 99, 3, 4, 5, True, 1, 2)
+STATUS = Status(
+    *("9", "tiny", 7, ID, b"n" * 16, Role.VALIDATOR, "numba", HEAD, 99, 3, 4, 5, True, [DatasetId(ID)], 2),
+    agreement=Agreement(ID, 3, 4),
+    deep_reorg=DeepReorg(99, 5, ID, 101),
+)
+QUIET_STATUS = replace(STATUS, missing_dataset_ids=[], agreement=Agreement(None, 1, 2), deep_reorg=None)
 ACCOUNT = AccountStatus(public_key(ALICE), Amount(1 << 62), 1, 2, Amount(3), Height(4))
 HEADER = make_spec().genesis_header
 NEW_HEAD = NewHead(make_spec().genesis_id, HEADER, 1 << 70, 2, 3, 4, is_snapshot=True)
@@ -46,7 +53,8 @@ TRANSACTION = TransactionAccepted(transaction_id(transfer()), encode_transaction
 def test_round_trips() -> None:
     assert convert.hello_from_pb(convert.hello_to_pb(HELLO)) == HELLO
     assert convert.verdict_from_pb(convert.verdict_to_pb(VERDICT)) == VERDICT
-    assert convert.status_from_pb(convert.status_to_pb(STATUS)) == STATUS
+    for told in (STATUS, QUIET_STATUS):
+        assert convert.status_from_pb(convert.status_to_pb(told)) == told
     assert convert.account_from_pb(ACCOUNT.key, convert.account_to_pb(ACCOUNT)) == ACCOUNT
     for event in (NEW_HEAD, TRANSACTION):
         assert convert.event_from_pb(convert.event_to_pb(event)) == event

@@ -285,10 +285,10 @@ async def test_chunks(nodes: Nodes) -> None:
         with pytest.raises(Unavailable, match="banned"):
             await client.offer_chunk(dataset_id, chunk)
         status = await client.status()
-        assert (status.missing_dataset_count, status.backend) == (1, "")
+        assert (status.missing_dataset_ids, status.backend) == ([dataset_id], "")
     async with NodeClient(bare.address) as client:
         assert (await client.offer_chunk(dataset_id, chunk)).outcome == Outcome.ACCEPTED
-        assert (await client.status()).missing_dataset_count == 0
+        assert (await client.status()).missing_dataset_ids == []
 
 
 async def test_status(nodes: Nodes) -> None:

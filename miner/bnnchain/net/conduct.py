@@ -29,7 +29,14 @@ PENALTIES = {
     "bad-tx-nonce": 0,
     "bad-tx-balance": 0,
     "bad-tx-expired": 0,
+    "dataset-known": 0,
+    "datasets-full": 0,
+    "unknown-dataset": 0,
+    "bad-evidence": 0,
+    # Rules of this node alone.
     "mempool-full": 0,
+    "fee-too-low": 0,
+    "other-checkpoint": 0,
 }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
+from bnnchain.chain.store import DeepReorg
 from bnnchain.consensus.codec import (
     HEADER_BYTES,
     MAX_TRANSACTION_BYTES,
@@ -18,10 +19,11 @@ from bnnchain.consensus.codec import (
 from bnnchain.consensus.errors import Invalid
 from bnnchain.consensus.header import block_id
 from bnnchain.consensus.transactions import transaction_id
-from bnnchain.consensus.types import Amount, BlockId, Height, PublicKey
+from bnnchain.consensus.types import Amount, BlockId, DatasetId, Height, PublicKey
 from bnnchain.net.messages import (
     NODE_ID_BYTES,
     AccountStatus,
+    Agreement,
     Event,
     Head,
     Hello,
@@ -47,6 +49,7 @@ MAX_WEIGHT_BYTES = 40
 """A block weighs at most 2**255: room for 2**64 of them."""
 MAX_TEXT_BYTES = 256
 MAX_CODE_BYTES = 64
+MAX_DATASET_IDS = 256
 MAX_HEIGHT = (1 << 63) - 1
 
 EnumType = TypeVar("EnumType", bound="Enum")
@@ -152,8 +155,12 @@ def status_to_pb(status: Status) -> pb.StatusReply:
         mempool_count=status.mempool_count,
         block_count=status.block_count,
         is_syncing=status.is_syncing,
-        missing_dataset_count=status.missing_dataset_count,
+        missing_dataset_ids=list(status.missing_dataset_ids)[:MAX_DATASET_IDS],
         family_count=status.family_count,
+        agreement=pb.Agreement(
+            id=status.agreement.block_id or b"", votes=status.agreement.votes, voters=status.agreement.voters
+        ),
+        deep_reorg=None if status.deep_reorg is None else _deep_reorg_to_pb(status.deep_reorg),
     )
 
 
@@ -173,8 +180,10 @@ def status_from_pb(message: pb.StatusReply) -> Status:
         mempool_count=message.mempool_count,
         block_count=message.block_count,
         is_syncing=message.is_syncing,
-        missing_dataset_count=message.missing_dataset_count,
+        missing_dataset_ids=_dataset_ids_from_pb(message.missing_dataset_ids),
         family_count=message.family_count,
+        agreement=_agreement_from_pb(message.agreement),
+        deep_reorg=_deep_reorg_from_pb(message.deep_reorg) if message.HasField("deep_reorg") else None,
     )
 
 
@@ -271,6 +280,26 @@ def printable(text: str) -> str:
 def read_height(field: str, value: int) -> Height:
     """Return a height that fits a signed 64-bit integer."""
     return Height(_read_bounded(field, value, MAX_HEIGHT))
+
+
+def _dataset_ids_from_pb(ids: Sequence[bytes]) -> list[DatasetId]:
+    if len(ids) > MAX_DATASET_IDS:
+        raise Invalid("bad-message", field="missing_dataset_ids", count=len(ids), limit=MAX_DATASET_IDS)
+    return [DatasetId(read_id("missing_dataset_ids", value)) for value in ids]
+
+
+def _agreement_from_pb(message: pb.Agreement) -> Agreement:
+    block_id = _read_optional_id("agreement.id", message.id)
+    return Agreement(BlockId(block_id) if block_id else None, message.votes, message.voters)
+
+
+def _deep_reorg_to_pb(alarm: DeepReorg) -> pb.DeepReorg:
+    return pb.DeepReorg(time_s=alarm.time_s, height=alarm.height, id=alarm.block_id, depth=alarm.depth)
+
+
+def _deep_reorg_from_pb(message: pb.DeepReorg) -> DeepReorg:
+    height = read_height("deep_reorg.height", message.height)
+    return DeepReorg(message.time_s, height, read_id("deep_reorg.id", message.id), message.depth)
 
 
 def _read_bytes(field: str, value: bytes, size_bytes: int) -> bytes:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from bnnchain.chain.chain import Chain, Import
     from bnnchain.chain.mempool import Mempool
     from bnnchain.consensus.state import ChainState
-    from bnnchain.consensus.types import DatasetId, TransactionId
+    from bnnchain.consensus.types import BlockId, DatasetId, TransactionId
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +66,10 @@ class Intake:
         end, publishing included, even where the caller is cancelled meanwhile.
         """
         return await self._complete(self._import(raw))
+
+    async def prefer(self, block_id: BlockId) -> None:
+        """Make a stored block of the head's weight the head, and publish it; nothing where it is none."""
+        await self._complete(self._prefer(block_id))
 
     async def publish_block(self, raw: bytes) -> None:
         """Publish a block that was imported through :meth:`Chain.import_block` by somebody else and is the head."""
@@ -108,6 +112,11 @@ class Intake:
             self.events.publish(event)
         return imported
 
+    async def _prefer(self, block_id: BlockId) -> None:
+        event = await self._in_importer(self._prefer_blocking, block_id)
+        if event is not None:
+            self.events.publish(event)
+
     async def _publish(self, raw: bytes) -> None:
         event = await self._in_importer(self._describe_head, raw)
         if event is not None:
@@ -120,6 +129,11 @@ class Intake:
         if not (imported.is_new and imported.is_head):
             return imported, None
         return imported, self._new_head(imported, len(raw), verdict_us)
+
+    def _prefer_blocking(self, block_id: BlockId) -> Event | None:
+        preferred = self.chain.prefer(block_id)
+        raw = self.chain.store.block(block_id)
+        return None if preferred is None or raw is None else self._new_head(preferred, len(raw), 0)
 
     def _describe_head(self, raw: bytes) -> Event | None:
         imported = self.chain.import_block(raw)

@@ -7,13 +7,15 @@ from enum import Enum, IntEnum
 from typing import TYPE_CHECKING, TypeAlias
 
 from bnnchain import __version__
+from bnnchain.chain.chain import DEEP_REORG_BLOCKS
 from bnnchain.consensus.errors import Invalid
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from bnnchain.chain.store import DeepReorg
     from bnnchain.consensus.spec import ChainSpec
-    from bnnchain.consensus.types import Amount, BlockId, Header, Height, PublicKey, TransactionId
+    from bnnchain.consensus.types import Amount, BlockId, DatasetId, Header, Height, PublicKey, TransactionId
 
 PROTOCOL_VERSION = 1
 NODE_ID_BYTES = 16
@@ -110,6 +112,18 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
+class Agreement:
+    """Whether most of the peers that a node has dialled stand on one tip (:mod:`bnnchain.net.agreement`)."""
+
+    block_id: BlockId | None
+    """None where fewer than two thirds of them do."""
+    votes: int
+    """Peers on the tip that most are on."""
+    voters: int
+    """Peers polled."""
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """A node at one moment, for people and dashboards."""
 
@@ -127,8 +141,12 @@ class Status:
     block_count: int
     """Blocks stored, active or not, without genesis."""
     is_syncing: bool
-    missing_dataset_count: int
+    missing_dataset_ids: Sequence[DatasetId]
+    """Data sets of the chain, not closed ones, whose pools are not there yet, most needed first."""
     family_count: int
+    agreement: Agreement
+    deep_reorg: DeepReorg | None
+    """The last one, if there ever was one."""
 
     @property
     def height(self) -> Height:
@@ -174,6 +192,11 @@ class NewHead:
     size_bytes: int
     is_snapshot: bool = False
     """True for the head that was there when the watch began."""
+
+    @property
+    def is_deep_reorg(self) -> bool:
+        """Whether it took so many blocks from the active chain that people should look (an alarm)."""
+        return self.reorg_depth > DEEP_REORG_BLOCKS
 
 
 @dataclass(frozen=True, slots=True)

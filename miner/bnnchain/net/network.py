@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from bnnchain.net.address import Address, parse_address, validate_plain
 from bnnchain.net.conduct import BAN_S, Conduct
 from bnnchain.net.intake import Intake
-from bnnchain.net.messages import NODE_ID_BYTES, Identity, Role
+from bnnchain.net.messages import NODE_ID_BYTES, Agreement, Identity, Role
 from bnnchain.net.peers import Peers
 from bnnchain.net.server import NodeServer, Surroundings
 from bnnchain.net.sync import Sync
@@ -57,6 +57,7 @@ class Network:
         surroundings = Surroundings(
             peer_count=lambda: self.peer_count,
             is_syncing=lambda: self.is_syncing,
+            agreement=lambda: self.agreement,
             catch_up_from=self._peers.catch_up_from,
             take_chunk=self._sync.take_chunk,
         )
@@ -72,6 +73,11 @@ class Network:
     def peer_count(self) -> int:
         """Peers connected at present, whoever dialled."""
         return len(self._peers.node_ids | self._server.guests)
+
+    @property
+    def agreement(self) -> Agreement:
+        """What most of the dialled peers stand on just now."""
+        return self._peers.agreement
 
     @property
     def is_syncing(self) -> bool:

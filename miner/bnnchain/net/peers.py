@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from bnnchain.consensus.errors import BnnchainError, Invalid
 from bnnchain.net.address import parse_address, validate_plain
+from bnnchain.net.agreement import local_agreement
 from bnnchain.net.client import NodeClient
 from bnnchain.net.session import Session
 from bnnchain.net.tasks import cancel_and_wait
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from bnnchain.net.conduct import Conduct
     from bnnchain.net.intake import Intake
-    from bnnchain.net.messages import Identity
+    from bnnchain.net.messages import Agreement, Identity
     from bnnchain.net.sync import Sync
 
 log = logging.getLogger(__name__)
@@ -81,6 +82,12 @@ class Peers:
         """Node ids of the peers with a session."""
         return {session.theirs.node_id for session in self._sessions.values()}
 
+    @property
+    def agreement(self) -> Agreement:
+        """What most of the peers with a session stand on, each node counted once."""
+        heads = {session.theirs.node_id: session.head for session in self._sessions.values()}
+        return local_agreement(list(heads.values()))
+
     def start(self) -> None:
         """Begin to dial every address."""
         self._tasks = [asyncio.create_task(self._keep(address)) for address in self._addresses]
@@ -123,10 +130,17 @@ class Peers:
             if theirs.node_id == self._identity.node_id:
                 log.warning("peer %s is this node itself; not dialled again", address)
                 return False
-            session = self._sessions[address] = Session(node, theirs, self._intake, self._sync, self._conduct)
+            session = Session(node, theirs, self._intake, self._sync, self._conduct, self._settle)
+            self._sessions[address] = session
             log.info("connected to %s (%s, height %d)", address, theirs.agent, theirs.head.height)
             try:
                 await session.run()
             finally:
                 del self._sessions[address]
         return True
+
+    async def _settle(self) -> None:
+        """Of tips of equal weight, take the one that most peers are on; a peer has a new head."""
+        agreed = self.agreement.block_id
+        if agreed is not None and agreed != self._intake.head.block_id:
+            await self._intake.prefer(agreed)

@@ -88,12 +88,11 @@ class ChainReads:
         state = self._chain.head
         account = state.ledger.account(key)
         immature = sum(coinbase.amount for coinbase in state.coinbases if coinbase.owner == key)
-        waiting = [transaction.nonce for transaction in self._mempool.waiting() if transaction.sender == key]
         return AccountStatus(
             key=key,
             balance=account.balance,
             nonce=account.nonce,
-            next_nonce=max([account.nonce, *(nonce + 1 for nonce in waiting)]),
+            next_nonce=self._mempool.next_nonce(key),
             immature=Amount(immature),
             height=state.height,
         )

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from bnnchain.net.address import Address
     from bnnchain.net.conduct import Conduct
     from bnnchain.net.intake import Intake
-    from bnnchain.net.messages import Event, Identity
+    from bnnchain.net.messages import Agreement, Event, Identity
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +49,7 @@ class Surroundings:
 
     peer_count: Callable[[], int]
     is_syncing: Callable[[], bool]
+    agreement: Callable[[], Agreement]
     catch_up_from: Callable[[bytes], bool]
     """Starts to fetch what is missing from the peer with that node id; False where it was not dialled by us."""
     take_chunk: Callable[[DatasetId, Chunk], Awaitable[bool]]
@@ -196,10 +197,13 @@ class NodeServer:
         verdict = Verdict(Outcome.UNAVAILABLE, message=message, item_id=_id_of(raw))
         if self._surroundings.catch_up_from(node_id):
             return verdict
-        chain = self._intake.chain
-        if missing := await self._intake.read(chain.missing_datasets):
+        chain, header = self._intake.chain, decode_header(raw[:HEADER_BYTES])
+        # Others may be missing too; these two are what the block's ticket and model are counted on.
+        needed = {header.dataset_id, chain.spec.dataset.dataset_id}
+        missing = [each for each in await self._intake.read(chain.missing_datasets) if each in needed]
+        if missing:
             return replace(verdict, missing_dataset_id=missing[0])
-        previous = decode_header(raw[:HEADER_BYTES]).previous_hash
+        previous = header.previous_hash
         if previous == chain.spec.genesis_id or await self._intake.read(chain.store.has_block, previous):
             return verdict
         return replace(verdict, locator=await self._intake.read(chain.locator))
@@ -254,8 +258,10 @@ class NodeServer:
             mempool_count=len(self._intake.mempool),
             block_count=await self._intake.read(chain.store.block_count),
             is_syncing=self._surroundings.is_syncing(),
-            missing_dataset_count=len(await self._intake.read(chain.missing_datasets)),
+            missing_dataset_ids=await self._intake.read(chain.missing_datasets),
             family_count=len(chain.head.families),
+            agreement=self._surroundings.agreement(),
+            deep_reorg=next(iter(reversed(await self._intake.read(chain.store.alarms))), None),
         )
         return convert.status_to_pb(status)
 

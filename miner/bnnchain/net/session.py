@@ -16,7 +16,7 @@ from bnnchain.net.messages import Head, NewHead, Outcome, TransactionAccepted
 from bnnchain.net.tasks import run_until_first_ends, within
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable
 
     from bnnchain.net.client import NodeClient
     from bnnchain.net.conduct import Conduct
@@ -55,7 +55,16 @@ class Inventory:
 class Session:
     """One dialled peer after its handshake; ``run`` lasts as long as the connection and the peer's conduct."""
 
-    def __init__(self, node: NodeClient, theirs: Hello, intake: Intake, sync: Sync, conduct: Conduct) -> None:
+    def __init__(
+        self,
+        node: NodeClient,
+        theirs: Hello,
+        intake: Intake,
+        sync: Sync,
+        conduct: Conduct,
+        settle: Callable[[], Awaitable[None]],
+    ) -> None:
+        """settle: is called whenever the peer has said that it has another head."""
         self.node = node
         self.theirs = theirs
         self.head = theirs.head
@@ -63,8 +72,11 @@ class Session:
         self._intake = intake
         self._sync = sync
         self._conduct = conduct
+        self._settle = settle
         self._known = Inventory()
         self._known.add(theirs.head.block_id)
+        self._pushed: set[DatasetId] = set()
+        """Data sets that the peer was given once; it cannot ask for them for ever."""
         self._is_behind = asyncio.Event()
         self._announcing = asyncio.Lock()
 
@@ -90,10 +102,16 @@ class Session:
     async def _take_head(self, event: NewHead) -> None:
         self.head = Head(event.block_id, event.header.height, event.weight)
         self._known.add(event.block_id)
-        if await self._has(event.block_id) or event.weight <= self._intake.head.weight:
+        await self._fetch_head(event)
+        await self._settle()
+
+    async def _fetch_head(self, event: NewHead) -> None:
+        ours = self._intake.head.weight
+        if await self._has(event.block_id) or event.weight < ours:
             return
         if not await self._has(event.header.previous_hash):
-            await self._sync.catch_up(self.node)
+            if event.weight > ours:
+                await self._sync.catch_up(self.node)
             return
         raw = await self.node.block(event.block_id)
         if block_id(decode_block(raw).header) != event.block_id:
@@ -121,10 +139,10 @@ class Session:
                     await self._offer_head()
 
     async def _offer_head(self) -> None:
-        """Announce our head where it is better than the peer's; older heads are not worth a word."""
+        """Announce our head where it is as good as the peer's or better; older heads are not worth a word."""
         async with self._announcing:
-            ours = self._intake.head
-            if ours.block_id in self._known or ours.weight <= self.head.weight:
+            ours, is_rival = self._intake.head, self._intake.head.weight == self.head.weight
+            if ours.block_id in self._known or ours.weight < self.head.weight:
                 return
             raw = await self._intake.read(self._intake.chain.store.block, ours.block_id)
             if raw is None:
@@ -133,6 +151,9 @@ class Session:
             if verdict.missing_dataset_id:
                 await self._sync.push_dataset(self.node, DatasetId(verdict.missing_dataset_id))
                 verdict = await self.node.announce_block(raw)
+            if verdict.locator and is_rival:
+                self._known.add(ours.block_id)  # a whole branch for a tie is too much; one block more decides it
+                return
             if verdict.locator:
                 await self._sync.push(self.node, verdict.locator)
             elif verdict.outcome not in {Outcome.ACCEPTED, Outcome.KNOWN}:
@@ -151,6 +172,7 @@ class Session:
 
     async def _compare(self) -> None:
         while True:
+            await self._tolerate(self._poll())
             with suppress(asyncio.TimeoutError):
                 await within(CHECK_INTERVAL_S, self._is_behind.wait())
             is_lighter = self._intake.head.weight < self.head.weight
@@ -159,6 +181,18 @@ class Session:
                 await self._tolerate(self._sync.catch_up(self.node))
             else:
                 await self._offer_head()
+
+    async def _poll(self) -> None:
+        """Ask the peer where it stands; give it the pools that it lacks, take those that we lack."""
+        status = await self.node.status()
+        self.head = status.head
+        await self._settle()
+        for dataset_id in set(status.missing_dataset_ids) - self._pushed:
+            if await self._intake.read(self._intake.chain.store.has_dataset, dataset_id):
+                self._pushed.add(dataset_id)
+                await self._sync.push_dataset(self.node, dataset_id)
+        if await self._intake.read(self._intake.chain.missing_datasets):
+            await self._sync.fetch_datasets(self.node)
 
     async def _has(self, identity: bytes) -> bool:
         chain = self._intake.chain
@@ -171,7 +205,7 @@ class Session:
             await work
         except Invalid as error:
             log.warning("%s sent %s", address, error)
-            if self._conduct.blame(address, error):
+            if self._conduct.blame(address, error) or error.code == "other-checkpoint":
                 raise
         except Unavailable as error:
             log.info("%s: not yet: %s", address, error)

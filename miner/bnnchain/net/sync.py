@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import OrderedDict
 from typing import TYPE_CHECKING
 
+from bnnchain.chain.pools import manifest_of
 from bnnchain.consensus.codec import decode_block
 from bnnchain.consensus.errors import Invalid, Unavailable
 from bnnchain.consensus.header import block_id
@@ -32,6 +34,8 @@ MAX_SYNC_ROUNDS = 4_096
 MAX_STALE_ROUNDS = 16
 """Ranges in one go that may hold only blocks we have: side branches of an earlier attempt."""
 PUSH_BLOCKS = 64
+MAX_ASSEMBLERS = 4
+"""Pools that come in at a time, up to 16 MiB each; where there are more, the oldest begins anew."""
 
 
 class Sync:
@@ -41,7 +45,7 @@ class Sync:
         self._intake = intake
         self._chain = intake.chain
         self._lock = asyncio.Lock()
-        self._assemblers: dict[DatasetId, ChunkAssembler] = {}
+        self._assemblers: OrderedDict[DatasetId, ChunkAssembler] = OrderedDict()
 
     @property
     def is_syncing(self) -> bool:
@@ -55,8 +59,20 @@ class Sync:
         what breaks a rule, :class:`Unavailable` where it or something else is not there; what came before is kept.
         """
         async with self._lock:
+            while True:
+                await self._fetch_datasets(node)
+                known = set(await self._intake.read(self._chain.missing_datasets))
+                try:
+                    return await self._fetch_blocks(node)
+                except Unavailable:
+                    # The blocks brought a data set that the next ones need: again, with its pool.
+                    if set(await self._intake.read(self._chain.missing_datasets)) <= known:
+                        raise
+
+    async def fetch_datasets(self, node: NodeClient) -> None:
+        """Fetch the missing data sets' pools, as far as the node has them; raises :class:`Invalid` for junk."""
+        async with self._lock:
             await self._fetch_datasets(node)
-            return await self._fetch_blocks(node)
 
     async def push(self, node: NodeClient, locator: Sequence[BlockId]) -> int:
         """Send our active chain above the fork with a node's ``locator``; return how many blocks it took as new."""
@@ -89,7 +105,7 @@ class Sync:
         assembler = self._assembler(dataset_id)
         is_new = assembler.add(chunk)
         if is_new and not assembler.missing:
-            await self._finish(dataset_id)
+            await self._finish(dataset_id, assembler)
         return is_new
 
     async def _fetch_blocks(self, node: NodeClient) -> int:
@@ -137,19 +153,20 @@ class Sync:
             added = [assembler.add(chunk) for chunk in await node.dataset_chunks(dataset_id, start, count)]
             if not any(added):
                 raise Invalid("bad-range", reason="no chunk that was asked for", start=start)
-        await self._finish(dataset_id)
+        await self._finish(dataset_id, assembler)
 
     def _assembler(self, dataset_id: DatasetId) -> ChunkAssembler:
         if dataset_id not in self._assemblers:
-            manifest = self._chain.head.datasets[dataset_id].manifest
+            manifest = manifest_of(self._chain.head, dataset_id)
             self._assemblers[dataset_id] = ChunkAssembler(manifest.pool_root, manifest.pool_bytes)
+            while len(self._assemblers) > MAX_ASSEMBLERS:
+                self._assemblers.popitem(last=False)
         return self._assemblers[dataset_id]
 
-    async def _finish(self, dataset_id: DatasetId) -> None:
-        assembler = self._assemblers.pop(dataset_id, None)
-        if assembler is not None:
-            await self._intake.add_dataset(dataset_id, assembler.payload())
-            log.info("data set %s is complete", dataset_id.hex()[:16])
+    async def _finish(self, dataset_id: DatasetId, assembler: ChunkAssembler) -> None:
+        self._assemblers.pop(dataset_id, None)
+        await self._intake.add_dataset(dataset_id, assembler.payload())
+        log.info("data set %s is complete", dataset_id.hex()[:16])
 
 
 def _run_length(indices: Sequence[int]) -> int:
