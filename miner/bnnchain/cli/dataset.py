@@ -11,6 +11,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from bnnchain.cli.dataset_create import create
 from bnnchain.cli.options import data_option, home_option, json_option, say, write_json
+from bnnchain.cli.upload import provide, upload
 from bnnchain.datasets import digits, mnist, registry
 from bnnchain.datasets.chunks import CHUNK_BYTES, chunk_count
 from bnnchain.datasets.fetch import MNIST_MIRRORS, fetch
@@ -29,10 +30,12 @@ FIELD_WIDTH = 18
 
 @click.group("dataset")
 def dataset() -> None:
-    """List, show, fetch and create data sets."""
+    """List, show, fetch and create data sets; give them to a node and to the chain."""
 
 
 dataset.add_command(create)
+dataset.add_command(provide)
+dataset.add_command(upload)
 
 
 @dataset.command("list")

@@ -16,6 +16,7 @@ from bnnchain.chain.chain import Chain
 from bnnchain.chain.store import Store
 from bnnchain.chain.verify import verify_chain
 from bnnchain.cli.options import backend_option, home_option, json_option, say, write_json
+from bnnchain.cli.status import describe_alarm, show_datasets, show_node
 from bnnchain.consensus.codec import decode_block
 from bnnchain.consensus.errors import Unavailable
 from bnnchain.consensus.header import block_id
@@ -57,7 +58,11 @@ def verify(home: Home, backend: str, json_file: str | None) -> None:
 
 @click.group()
 def show() -> None:
-    """Show the chain, a block, a family or a model of a home."""
+    """Show the chain, a block, a family, a model or the data sets of a home, or a running node."""
+
+
+show.add_command(show_node)
+show.add_command(show_datasets)
 
 
 @show.command("chain")
@@ -69,7 +74,10 @@ def show_chain(home: Home, last: int, json_file: str | None) -> None:
     store = open_store(home)
     state = Chain(store, ReferenceEvaluator).head
     blocks = [describe_block(raw) for raw in iterate_blocks(store, max(1, state.height - last + 1))]
+    alarms = store.alarms()
     store.close()
+    for alarm in alarms:
+        say(json_file)(f"ALARM: {describe_alarm(alarm)}")
     title = f"{store.spec.name}: height {state.height}, head {state.head.hex()}"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for column in ("#", "id", "kind", "fam", "gen", "correct", "parent", "of", "txs", "bytes"):
@@ -80,7 +88,8 @@ def show_chain(home: Home, last: int, json_file: str | None) -> None:
         texts[1] = texts[1][:SHORT_ID]
         table.add_row(*texts, str(block["transaction_count"]), str(block["bytes"]))
     Console(stderr=json_file == "-").print(table)
-    write_json(json_file, {"height": state.height, "head": state.head.hex(), "weight": state.weight, "blocks": blocks})
+    result = {"height": state.height, "head": state.head.hex(), "weight": state.weight}
+    write_json(json_file, result | {"alarms": [describe_alarm(alarm) for alarm in alarms], "blocks": blocks})
 
 
 @show.command("block")

@@ -198,6 +198,8 @@ class Printer:
         header = head.header
         model = f" family {header.family_id} generation {header.generation} {header.correct_new}/{header.eval_total}"
         reorg = f", reorg of {head.reorg_depth}" if head.reorg_depth else ""
+        if head.is_deep_reorg:
+            click.echo(f"ALARM: {head.reorg_depth} blocks left the chain; see `bnnchain show chain`", err=True)
         click.echo(
             f"height {header.height} {header.kind.name}{model if header.eval_total else ''}"
             f" ({head.size_bytes} B, judged in {head.verdict_us / 1000:.1f} ms{reorg})"

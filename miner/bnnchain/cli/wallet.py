@@ -10,11 +10,11 @@ import click
 from bnnchain.chain.chain import Chain
 from bnnchain.cli.inspect import describe_transaction, iterate_blocks, open_store
 from bnnchain.cli.options import home_option, json_option, node_option, say, write_json
-from bnnchain.consensus.codec import decode_block, encode_transaction
+from bnnchain.cli.submit import fee_option, submit
+from bnnchain.consensus.codec import decode_block
 from bnnchain.consensus.header import block_id
 from bnnchain.consensus.signatures import public_key
-from bnnchain.consensus.transactions import sign_transfer
-from bnnchain.consensus.types import Amount, Height, PublicKey, TransactionId, Transfer
+from bnnchain.consensus.types import Amount, Bounty, DatasetId, PublicKey, TransactionId, Transfer
 from bnnchain.home import Home, parse_hash, parse_public_key
 from bnnchain.net.client import NodeClient
 from bnnchain_kernels.reference import ReferenceEvaluator
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from bnnchain.consensus.state import ChainState
     from bnnchain.consensus.types import Block
     from bnnchain.net.messages import TransactionStatus
-
-EXPIRY_BLOCKS = 100
-"""A transfer that no block includes is void after this many blocks."""
 
 address_option = click.option("--address", help="Another account's public key (64 hex digits); default: this home's.")
 
@@ -77,7 +74,7 @@ def history(home: Home, address: str | None, json_file: str | None) -> None:
 
 @click.group()
 def tx() -> None:
-    """Send a transfer, or ask what became of one."""
+    """Send a transfer, top a bounty up, or ask what became of a transaction."""
 
 
 @tx.command()
@@ -85,30 +82,29 @@ def tx() -> None:
 @node_option
 @click.argument("recipient")
 @click.argument("amount", type=click.IntRange(min=1))
-@click.option("--fee", type=click.IntRange(min=0), default=1_000, show_default=True, help="Units for the miner.")
+@fee_option
 @json_option
 def send(home: Home, address: str, recipient: str, amount: int, fee: int, json_file: str | None) -> None:
     """Send AMOUNT units to RECIPIENT (a public key, 64 hex digits) by a running node."""
-    key, to, spec = home.key(), parse_public_key(recipient), home.spec()
-
-    async def submit() -> str:
-        async with NodeClient(address) as node:
-            status = await node.status()
-            account = await node.account(public_key(key))
-            transfer = sign_transfer(
-                key,
-                chain_id=spec.chain_id,
-                nonce=account.next_nonce,
-                recipient=to,
-                amount=Amount(amount),
-                fee=Amount(fee),
-                expiry_height=Height(status.head.height + EXPIRY_BLOCKS),
-            )
-            return (await node.submit_transaction(encode_transaction(transfer))).hex()
-
-    identity = asyncio.run(submit())
+    to = parse_public_key(recipient)
+    identity = submit(home, address, Transfer(to, Amount(amount)), fee).hex()
     say(json_file)(f"sent {amount} units, fee {fee}: transaction {identity}")
     write_json(json_file, {"id": identity, "amount": amount, "fee": fee, "recipient": to.hex()})
+
+
+@tx.command()
+@home_option
+@node_option
+@click.argument("dataset_id", metavar="DATASET")
+@click.argument("amount", type=click.IntRange(min=1))
+@fee_option
+@json_option
+def bounty(home: Home, address: str, dataset_id: str, amount: int, fee: int, json_file: str | None) -> None:
+    """Add AMOUNT units to what data set DATASET (its id, 64 hex digits) pays for better models."""
+    to = DatasetId(parse_hash(dataset_id))
+    identity = submit(home, address, Bounty(to, Amount(amount)), fee).hex()
+    say(json_file)(f"added {amount} units, fee {fee}: transaction {identity}")
+    write_json(json_file, {"id": identity, "amount": amount, "fee": fee, "dataset": to.hex()})
 
 
 @tx.command()
