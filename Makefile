@@ -50,7 +50,8 @@ $(VENV)/.installed-test: $(INSTALLED_FROM)
 	touch $@ $(VENV)/.installed
 
 include proto/proto.mk
-include kernels/kernels.mk fpga/fpga.mk wheels.mk tests/train/train.mk
+include kernels/kernels.mk fpga/fpga.mk wheels.mk
+include tests/sim/sim.mk tests/train/train.mk
 
 clean:
 	rm -rf $(VENV) build dist
