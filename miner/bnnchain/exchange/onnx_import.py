@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from bnnchain.exchange.provenance import Provenance
     from bnnchain_kernels.evaluator import EvaluatorFactory
-    from bnnchain_kernels.model import Model
+    from bnnchain_kernels.model import BoolArray, Model
 
 CHANNELS_FIRST, CHANNELS_LAST = ("n", "c", "h", "w"), ("n", "h", "w", "c")
 FLAT = ("n", "f")
@@ -78,8 +78,11 @@ class _Walk:
         self._sides = [str(index) for index in range(rank)]
         self._axes: tuple[str, ...] | None = None
         self._input_axes: tuple[str, ...] = ()
+        self._names: dict[str, str] = {}
         self._flat_order = CHANNELS_LAST[1:]
         self._before: list[OnnxNode] = []
+        self._input_sign: tuple[OnnxNode, list[str]] | None = None
+        """The last node before the first layer that makes signs, and the sides of its value."""
         self._between: list[tuple[OnnxNode, list[np.ndarray]]] = []
         self._compare: OnnxNode | None = None
         self._pending_sign: OnnxNode | None = None
@@ -117,7 +120,10 @@ class _Walk:
         if not self.assembly.is_summing or not takers:
             return False
         outputs = set(self._content.outputs)
-        return all(each.kind in {"ArgMax", "Softmax"} or set(each.outputs) <= outputs for each in takers)
+        return all(
+            each.kind in {"ArgMax", "Softmax"} or (each.kind in {"Cast", "Identity"} and set(each.outputs) <= outputs)
+            for each in takers
+        )
 
     def _end(self, node: OnnxNode, source: str) -> None:
         kind = self.ends[source]
@@ -157,15 +163,19 @@ class _Walk:
     def _dense(self, node: OnnxNode, kernel: np.ndarray) -> None:
         if self._axes != FLAT or kernel.ndim != 2:  # noqa: PLR2004  (in, out)
             refuse(node.name, "multiplies what is not flat")
+        self._start_layer()
         height, width, channels = self.assembly.size
         if self._flat_order == CHANNELS_FIRST[1:] and len(kernel) == height * width * channels:
             kernel = kernel.reshape(channels, height, width, -1).transpose(1, 2, 0, 3).reshape(kernel.shape)
         self._flat_order = CHANNELS_LAST[1:]
-        self._start_layer()
         self.assembly.dense(node.name, kernel)
 
     def _start_layer(self) -> None:
-        if self._binary_input and not self.assembly.has_layers and self.feed is None:
+        if self.assembly.has_layers:
+            return
+        if self._input_sign is not None:
+            self._read_input(*self._input_sign)
+        elif self._binary_input:
             self.assembly.state_binary()
             self.feed = self._make_feed(signs=True)
 
@@ -240,7 +250,7 @@ class _Walk:
             self._pending_sign = node
             self._between.append((node, []))
         elif not self.assembly.has_layers:
-            self._read_input(node)
+            self._input_sign = (node, list(self._axes or self._sides))
 
     def _close_sign(self, last: list[tuple[OnnxNode, list[np.ndarray]]]) -> None:
         node, self._pending_sign = self._pending_sign, None
@@ -270,7 +280,7 @@ class _Walk:
         if high.size != 1 or low.size != 1 or (high.item(), low.item()) != (1, -1):
             refuse(node.name, "does not choose between 1 and -1")
         if not self.assembly.has_layers:
-            self._read_input(node)
+            self._input_sign = (node, list(self._axes or self._sides))
             return
         steps, self._between = [*self._between, (node, [high.ravel(), low.ravel()])], []
         signs = signs_by_runtime(self._content.opset, steps)
@@ -332,7 +342,7 @@ class _Walk:
             if len(self._sides) != len(axes):
                 refuse(node.name, "the image has no channels here")
             self._axes = axes
-            names = dict(zip(self._sides, axes, strict=True))
+            names = self._names = dict(zip(self._sides, axes, strict=True))
             shape = self._content.input_shape
             self._input_axes = tuple(names[str(index)] for index in range(len(shape)))
             lengths = {axis: side or 0 for axis, side in zip(self._input_axes, shape, strict=True)}
@@ -343,22 +353,14 @@ class _Walk:
     def _make_feed(self, *, signs: bool) -> Feed:
         return Feed(self._input_axes, self._content.input_dtype, self._content.input_shape[0], is_signs=signs)
 
-    def _read_input(self, node: OnnxNode) -> None:
-        """Find out from which grey value each plane is set, by running what stands before the first sign."""
-        arithmetic = [each for each in self._before if each.kind in {"Add", "Sub", "Mul", "GreaterOrEqual", "Greater"}]
-        if self._axes is None:
-            is_last = len(self._sides) == len(CHANNELS_LAST) and self._next_takes_channels_last(node)
-            self._settle(node, CHANNELS_LAST if is_last else CHANNELS_FIRST)
-        height, width, channels = self.assembly.size
-        self.feed = self._make_feed(signs=not arithmetic)
-        if not arithmetic:
+    def _read_input(self, node: OnnxNode, sides: list[str]) -> None:
+        """Find out from which grey value each plane is set, by running what stands before the first layer."""
+        self.feed = self._make_feed(signs=not self._changes_input())
+        if self.feed.is_signs:
             self.assembly.state_binary()
             return
-        planes = probe_greys(self._content, node.outputs[0], self.feed, (height, width, channels))
-        planes = np.moveaxis(planes, (self._axes or CHANNELS_FIRST).index("c"), -1)
-        if not (planes == planes[:, :1, :1]).all() or not np.isin(planes, (-1, 1)).all():
-            refuse(node.name, "makes other bits of equal grey values, or a value that is no sign")
-        bits = planes[:, 0, 0] > 0
+        height, width, channels = self.assembly.size
+        bits = self._probe(node, sides)
         firsts = len(bits) - np.count_nonzero(bits, axis=0)
         is_rising = (np.diff(bits.astype(np.int8), axis=0) >= 0).all()
         if channels > 1 and is_rising and (firsts == 1).all():
@@ -371,11 +373,34 @@ class _Walk:
             refuse(node.name, "its planes are not set from rising grey values of 1 to 255")
         self.feed.is_grey = self.assembly.thresholds is not None
 
-    def _next_takes_channels_last(self, node: OnnxNode) -> bool:
-        takers = [each for each in self._content.nodes if node.outputs[0] in each.inputs]
-        return any(
-            each.kind == "Transpose" and list(each.attributes.get("perm", [])) == [0, 3, 1, 2] for each in takers
-        )
+    def _changes_input(self) -> bool:
+        """Answer whether the first sign is of something else than the input itself, whose bits then are no signs."""
+        for node in self._before:
+            if node.kind == "Sign":
+                return False
+            if node.kind in {"GreaterOrEqual", "Greater"}:
+                return bool(self._other(node).any())
+            if node.kind in {"Add", "Sub", "Mul"}:
+                return True
+        return False
+
+    def _probe(self, node: OnnxNode, sides: list[str]) -> BoolArray:
+        """Return ``bool[256, planes]``: which planes are set for each grey value; refuse what depends on the place."""
+        height, width, channels = self.assembly.size
+        feed = self._make_feed(signs=False)
+        values = probe_greys(self._content, node.outputs[0], feed, (height, width, channels))
+        if tuple(sides) == FLAT:
+            lengths = {"h": height, "w": width, "c": channels}
+            values = values.reshape(len(values), *(lengths[axis] for axis in self._flat_order))
+            place = 1 + self._flat_order.index("c")
+        else:
+            place = next((index for index, side in enumerate(sides) if self._names.get(side, side) == "c"), 0)
+        if not place or not np.isin(values, (-1, 1)).all():
+            refuse(node.name, "makes values that are no signs, or has no channels")
+        planes = np.moveaxis(values, place, -1) > 0
+        if not (planes == planes[:, :1, :1]).all():
+            refuse(node.name, "makes other bits of equal grey values")
+        return planes[:, 0, 0]
 
     # Reading a node.
 
