@@ -50,7 +50,7 @@ from bnnchain.consensus.registry import prove_available
 from bnnchain.consensus.signatures import public_key
 from bnnchain.consensus.spec import ChainSpec
 from bnnchain.consensus.state import ChainState, FamilyState, ModelRecord, genesis_state
-from bnnchain.consensus.transactions import sign_transaction, sign_transfer
+from bnnchain.consensus.transactions import sign_transfer
 from bnnchain.consensus.types import (
     MAX_TARGET,
     VERSION,
@@ -67,7 +67,6 @@ from bnnchain.consensus.types import (
     ShapeHash,
     Signature,
     Transaction,
-    Upload,
 )
 from bnnchain.datasets.payload import encode_payload
 from bnnchain.wire import ZERO_HASH
@@ -77,8 +76,6 @@ from bnnchain_kernels.reference import ReferenceEvaluator
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
-
-    from bnnchain.consensus.types import TransactionBody
 
 Value = TypeVar("Value")
 
@@ -243,34 +240,6 @@ def transfer(
     )
 
 
-def order(
-    body: TransactionBody,
-    key: Ed25519PrivateKey = ALICE,
-    *,
-    nonce: int = 0,
-    fee: int = 1,
-    expiry_height: int = 10**6,
-) -> Transaction:
-    """Return any signed transaction."""
-    return sign_transaction(
-        key, body, chain_id=CHAIN_ID, nonce=nonce, fee=Amount(fee), expiry_height=Height(expiry_height)
-    )
-
-
-def upload(
-    number: int = 0,
-    key: Ed25519PrivateKey = ALICE,
-    *,
-    nonce: int = 0,
-    bounty: int = 0,
-    min_family_acc_bp: int = 0,
-    fee: int = 1,
-) -> Transaction:
-    """Return the signed proposal of :func:`uploaded_dataset`."""
-    body = Upload(uploaded_dataset(number).manifest, min_family_acc_bp, Amount(bounty))
-    return order(body, key, nonce=nonce, fee=fee)
-
-
 class Builder:
     """Seals blocks on a chain's head, or on any state; draws models from its own seeded generator."""
 
@@ -293,16 +262,18 @@ class Builder:
 
     def extend(self, blocks: int = 1, *, kind: BlockKind | None = None, **changes: Any) -> list[bytes]:
         """Build and import blocks at the head, or move on the state; returns their bytes."""
-        raws = []
-        for _ in range(blocks):
-            raw = encode_block(self.idle(**changes) if kind == BlockKind.IDLE else self.next(**changes))
-            if isinstance(self._source, Chain):
-                self._source.import_block(raw)
-                fetch_pools(self._source)
-            else:
-                self._source = self.after(self._source, raw)
-            raws.append(raw)
-        return raws
+        build = self.idle if kind == BlockKind.IDLE else self.next
+        return [self.take(build(**changes)) for _ in range(blocks)]
+
+    def take(self, block: Block) -> bytes:
+        """Import a block at the head, or move on the state; return its bytes."""
+        raw = encode_block(block)
+        if isinstance(self._source, Chain):
+            self._source.import_block(raw)
+            fetch_pools(self._source)
+        else:
+            self._source = self.after(self._source, raw)
+        return raw
 
     def after(self, state: ChainState, block: Block | bytes) -> ChainState:
         """Return the state after a block judged on ``state``, by all the rules."""

@@ -46,5 +46,5 @@ def test_the_protocol_lists_the_codes_of_blocks_in_their_order() -> None:
     text = (ROOT / "PROTOCOL.md").read_text()
     section = text[text.index("## 11. Order of validation") : text.index("## What is not claimed")]
     named = set(re.findall(r"[a-z]+(?:-[a-z]+)+", section))
-    elsewhere = {"bad-manifest", "bad-chunk", "bad-samples", "bad-spec", "mempool-full"}
+    elsewhere = {"bad-chunk", "bad-samples", "bad-spec", "mempool-full", "fee-too-low", "other-checkpoint"}
     assert set(CODES) - elsewhere - named == set()

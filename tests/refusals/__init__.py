@@ -42,7 +42,7 @@ Maker = Callable[[Builder], bytes]
 
 def all_refusals() -> list[Refusal]:
     """Return every refusal of the modules beside this one, in order."""
-    for name in ("bad_bytes", "bad_headers", "bad_models", "bad_transactions"):
+    for name in ("bad_bytes", "bad_headers", "bad_models", "bad_transactions", "bad_datasets", "bad_evidence"):
         import_module(f"refusals.{name}")
     return _REFUSALS
 

@@ -12,10 +12,18 @@ from builders import (
     founder,
     transfer,
 )
+from uploads import upload
 
 from bnnchain.bnn.bits import RICE_PARAMETER_BITS, BitWriter
 from bnnchain.bnn.encoding import encode_model
-from bnnchain.consensus.codec import HEADER_BYTES, MAX_TRANSACTION_BYTES, encode_block, encode_transaction
+from bnnchain.consensus.codec import (
+    HEADER_BYTES,
+    MAX_PROOF_BYTES,
+    MAX_PROOF_HASHES,
+    MAX_TRANSACTION_BYTES,
+    encode_block,
+    encode_transaction,
+)
 from bnnchain.consensus.params import MAX_BLOCK_BYTES
 from bnnchain.wire import Writer
 from refusals import FOUNDED, best_model, body, difference_tail, evolved, founding, refused
@@ -163,6 +171,47 @@ def difference_with_a_bias_of_more_than_32_bits(builder: Builder) -> bytes:
 @refused("bad-encoding", blocks=FOUNDED)
 def difference_with_more_biases_than_classes(builder: Builder) -> bytes:
     return difference_tail(builder, BitWriter().count(0).count(CLASSES + 1).rice(np.zeros(CLASSES + 1, np.int64)))
+
+
+def tail(name: str, items: Writer, code: str = "bad-encoding") -> None:
+    """Register an IDLE block with other bytes after its empty model: proofs, stale header, transactions."""
+
+    def make(builder: Builder) -> bytes:
+        return encode_block(builder.idle())[:HEADER_BYTES] + b"\0" + items.bytes()
+
+    make.__name__ = name
+    refused(code)(make)
+
+
+def proof_bytes(leaf_size: int, hashes: int) -> bytes:
+    return Writer().raw(bytes(32)).u16(leaf_size).raw(bytes(leaf_size)).u8(hashes).raw(bytes(32 * hashes)).bytes()
+
+
+def one(data: bytes) -> Writer:
+    return Writer().varint(1).varint(len(data)).raw(data)
+
+
+UPLOAD_HEAD = encode_transaction(upload())[: 1 + 1 + 4 + 32 + 8 + 8 + 8]
+tail("proof_count_past_the_limit", Writer().varint(129))
+tail("proof_larger_than_any", one(bytes(MAX_PROOF_BYTES + 1)))
+tail("proof_with_a_leaf_too_large", one(proof_bytes(1_025, 0)))
+tail("proof_with_a_path_too_long", one(proof_bytes(8, MAX_PROOF_HASHES + 1)))
+tail("proof_with_a_trailing_byte", one(proof_bytes(8, 1) + b"\0"))
+tail("two_stale_headers", Writer().varint(0).varint(2))
+tail("stale_header_cut_short", Writer().varint(0).varint(1).varint(99).raw(bytes(99)).varint(0))
+tail("stale_header_too_long", Writer().varint(0).varint(1).varint(HEADER_BYTES + 1).raw(bytes(HEADER_BYTES + 1)))
+tail("stale_header_of_no_kind", Writer().varint(0).raw(one(bytes(HEADER_BYTES)).bytes()).varint(0), "bad-kind")
+
+
+def uploaded(name: str, manifest_size: int, code: str) -> None:
+    """Register a block with an upload whose manifest is zeros."""
+    body = Writer().varint(manifest_size).raw(bytes(manifest_size)).raw(bytes(8 + 8 + 64))
+    tail(name, Writer().raw(bytes(2)).raw(one(UPLOAD_HEAD + body.bytes()).bytes()), code)
+
+
+uploaded("manifest_too_large", 641, "bad-encoding")
+uploaded("manifest_cut_short", 85, "bad-encoding")
+uploaded("manifest_of_nothing", 86, "bad-manifest")
 
 
 @refused("bad-block-size")

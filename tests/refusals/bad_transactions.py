@@ -13,7 +13,7 @@ from builders import (
     transfer,
 )
 
-from bnnchain.consensus.codec import HEADER_BYTES, encode_block
+from bnnchain.consensus.codec import HEADER_BYTES, encode_block, encode_transaction
 from bnnchain.consensus.params import MAX_MONEY
 from refusals import refused
 
@@ -30,6 +30,9 @@ def transactions(code: str, name: str, *made: Transaction, blocks: int = 0, **pa
 
 
 transactions("bad-tx-count", "one_too_many", transfer(nonce=0), transfer(nonce=1), max_block_transactions=1)
+transactions(
+    "bad-tx-count", "one_byte_too_many", transfer(), max_transactions_bytes=len(encode_transaction(transfer())) - 1
+)
 transactions("bad-tx-version", "version_2", replace(transfer(), version=2))
 transactions("bad-chain-id", "of_another_chain", transfer(chain_id=8))
 transactions("bad-tx-amount", "nothing_sent", transfer(amount=0))
