@@ -2,9 +2,9 @@
 
     python bench/shapes.py --data DIR [--seeds 3] [--threads 2] [--json FILE] [--chart STEM]
 
-DIR holds the MNIST files.  A search a seed, over shapes with no more weights than cnn-4k and no more than twice its
-multiply-accumulates, that begins with random shapes alone.  Everything in a search sees the 60,000 pool images only:
-short trainings on some, accuracy on others.  Then the search's most accurate shapes, and its most accurate with half of
+DIR holds the MNIST files.  A search a seed, over shapes with no more weights and no more multiply-accumulates
+than cnn-4k, that begins with random shapes alone.  Everything in a search sees the 60,000 pool images only: short
+trainings on some, accuracy on others.  Then the search's most accurate shapes, and its most accurate with half of
 cnn-4k's work, are trained once on all but those others, and the best of each stands for the search.  Last, these and
 cnn-4k are trained with equal epochs on the whole pool, the seed of the training that of the search, and counted on
 the 10,000 test images.  Seconds are processor seconds of this process, its threads included; 20 minutes of two cores
@@ -79,7 +79,7 @@ def search(
     dataset: Dataset, seed: int, options: argparse.Namespace, executor: ThreadPoolExecutor
 ) -> tuple[dict[str, Architecture], dict[str, Any]]:
     """Return the shapes that stand for one search, and its row."""
-    space = ShapeSpace(28, 28, 1, 10, BASELINE.weight_count, 2 * BASELINE.mac_count)
+    space = ShapeSpace(28, 28, 1, 10, BASELINE.weight_count, BASELINE.mac_count)
     request = ShapeRequest(
         space,
         seed,
@@ -167,7 +167,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--population", type=int, default=12)
-    parser.add_argument("--generations", type=int, default=10)
+    parser.add_argument("--generations", type=int, default=8)
     parser.add_argument("--training-size", type=int, default=6_000)
     parser.add_argument("--validation-size", type=int, default=8_000)
     parser.add_argument("--epochs", type=int, default=3)
