@@ -43,6 +43,21 @@ def assert_equal_answers(network: Network, model: Model, samples: Samples) -> No
     np.testing.assert_array_equal(ReferenceEvaluator(some).logits(model, 0, len(some)), wanted[::97])
 
 
+def assert_equal_decisions(network: Network, model: Model) -> None:
+    """Push every sum through the normalisation as TensorFlow runs it: plain, as a graph, and compiled by XLA."""
+    import tensorflow as tf
+
+    assert count_tie_differences(network, model) == 0
+    for index, (place, limits) in enumerate(zip(model.architecture.geometry, model.thresholds, strict=False)):
+        layer, matches = network.get_layer(normalisation_name(index)), np.arange(place.fan_in + 1)
+        shape = (-1, 1, 1, len(limits)) if isinstance(place.layer, Conv3x3) else (-1, len(limits))
+        sums = np.repeat((2 * matches - place.fan_in).astype(np.float32)[:, None], len(limits), axis=1).reshape(shape)
+        for is_compiled in (False, True):
+            normalise = tf.function(lambda values, layer=layer: layer(values, training=False), jit_compile=is_compiled)
+            decisions = normalise(tf.constant(sums)).numpy().reshape(len(matches), -1) >= 0
+            np.testing.assert_array_equal(decisions, matches[:, None] >= limits)
+
+
 def first(samples: Samples, count: int) -> Samples:
     return samples.take(np.arange(count, dtype=np.int32))
 
@@ -52,7 +67,7 @@ def test_zoo_on_every_test_image(name: str, mnist: Dataset, monkeypatch: pytest.
     count = LARGE_BRIEF_IMAGES if name == "cnn-1m" else BRIEF_IMAGES
     network, model = train_briefly(monkeypatch, ZOO[name], first(mnist.pool, count), seed=1)
     assert len(mnist.heldout) == 10_000
-    assert count_tie_differences(network, model) == 0
+    assert_equal_decisions(network, model)
     assert_equal_answers(network, model, mnist.heldout)
 
 
@@ -68,7 +83,7 @@ def test_evolved_shapes_on_every_test_image(seed: int, mnist: Dataset, monkeypat
     shape = evolved_architecture(np.random.default_rng(seed), mnist.pool)
     network, model = train_briefly(monkeypatch, shape, first(mnist.pool, BRIEF_IMAGES), seed)
     assert model.architecture == shape
-    assert count_tie_differences(network, model) == 0
+    assert_equal_decisions(network, model)
     assert_equal_answers(network, model, mnist.heldout)
 
 

@@ -81,25 +81,28 @@ def train(
         )
     heldout_correct = count_correct(factory(dataset.heldout), founded.model, len(dataset.heldout))
     write_model(out, founded.model, _provenance(dataset, founded))
-    report: dict[str, object] = {
-        "model": str(out),
-        "hash": model_hash(founded.model).hex(),
-        "wire_bytes": len(encode_model(founded.model)),
-        "dataset": dataset.manifest.name,
-        "architecture": architecture,
-        "trainer": founder.name,
-        "seed": seed,
-        "epochs": round(founded.epochs, 2),
-        "seconds": round(founded.seconds, 1),
-        "pool_correct": founded.correct,
-        "pool_size": founded.pool_size,
-        "heldout_correct": heldout_correct,
-        "heldout_size": len(dataset.heldout),
-    }
-    write_json(json_file, report)
+    write_json(
+        json_file,
+        {
+            "model": str(out),
+            "hash": model_hash(founded.model).hex(),
+            "wire_bytes": len(encode_model(founded.model)),
+            "dataset": dataset.manifest.name,
+            "architecture": architecture,
+            "trainer": founder.name,
+            "seed": seed,
+            "epochs": round(founded.epochs, 2),
+            "seconds": round(founded.seconds, 1),
+            "pool_correct": founded.correct,
+            "pool_size": founded.pool_size,
+            "heldout_correct": heldout_correct,
+            "heldout_size": len(dataset.heldout),
+        },
+    )
     heldout = f", {_share(heldout_correct, len(dataset.heldout))} of the held-out images" if dataset.heldout else ""
     say(json_file)(
-        f"{out}: {report['wire_bytes']} B, {_share(founded.correct, founded.pool_size)} of the pool{heldout};"
+        f"{out}: {len(encode_model(founded.model))} B,"
+        f" {_share(founded.correct, founded.pool_size)} of the pool{heldout};"
         f" {founded.epochs:.1f} epochs in {founded.seconds:.0f} s, seed {seed}"
     )
 
