@@ -5,9 +5,9 @@
 DIR holds the MNIST files.  A search a seed, over shapes with no more weights and no more multiply-accumulates
 than cnn-4k, that begins with random shapes alone.  Everything in a search sees the 60,000 pool images only: short
 trainings on some, accuracy on others.  Then the search's most accurate shapes, and its most accurate with half of
-cnn-4k's work, are trained once on all but those others, and the best of each stands for the search.  Last, these and
-cnn-4k are trained with equal epochs on the whole pool, the seed of the training that of the search, and counted on
-the 10,000 test images.  Seconds are processor seconds of this process, its threads included; 20 minutes of two cores
+cnn-4k's work, are trained once on all but those others, and the best of each stands for the search.  Last, these and cnn-4k are
+trained with equal epochs on the whole pool, the seed of the training that of the search, and counted on the 10,000
+test images.  Seconds are processor seconds of this process, its threads included; 20 minutes of two cores
 are 2,400.  The JSON file is written after each step, so a run that is ended keeps its rows.
 
 Set OPENBLAS_NUM_THREADS=1: trainings run beside each other on threads of their own.
@@ -41,7 +41,7 @@ BASELINE = architecture("cnn-4k")
 BUDGET_S = 2_400
 """Processor seconds of a search: 20 minutes of two cores."""
 LIGHT_MACS = BASELINE.mac_count // 2
-FINALISTS = 3
+FINALISTS = 2
 """Shapes of each kind that are trained longer before one is chosen."""
 
 
@@ -57,17 +57,14 @@ def main() -> None:
         "compared": [],
     }
     print(f"{report['machine']}, {os.cpu_count()} cpus, load {report['load'][0]:.1f}, {options.threads} threads")
-    chosen: list[tuple[int, str, Architecture]] = []
     with ThreadPoolExecutor(options.threads) as executor:
         for seed in range(options.seeds):
             found, row = search(dataset, seed, options, executor)
             report["searches"].append(row)
-            chosen += [(seed, kind, shape) for kind, shape in found.items()]
             write_report(options, report)
-        comparisons = [(seed, "cnn-4k", BASELINE) for seed in range(options.seeds)] + chosen
-        for row in executor.map(lambda each: compare(dataset, *each, options.final_epochs), comparisons):
-            report["compared"].append(row)
-            print("seed {seed}, {kind}: {shape}, {macs} macs, test {test:.4f}".format(**row), flush=True)
+            for row in compare(dataset, seed, {"cnn-4k": BASELINE, **found}, options.final_epochs, executor):
+                report["compared"].append(row)
+                print("seed {seed}, {kind}: {shape}, {macs} macs, test {test:.4f}".format(**row), flush=True)
             write_report(options, report)
     summarise(report["compared"])
     if options.chart:
@@ -129,19 +126,24 @@ def judge(
     ]
 
 
-def compare(dataset: Dataset, seed: int, kind: str, shape: Architecture, epochs: int) -> dict[str, Any]:
-    """Return a shape's row after training on the whole pool."""
-    result = run_trial(Trial(shape, seed, epochs, dataset.pool, dataset.heldout))
-    return {
-        "seed": seed,
-        "kind": kind,
-        "shape": format_architecture(shape),
-        "weights": shape.weight_count,
-        "macs": shape.mac_count,
-        "epochs": epochs,
-        "pool": result.founded.correct / len(dataset.pool),
-        "test": result.validation_correct / len(dataset.heldout),
-    }
+def compare(
+    dataset: Dataset, seed: int, shapes: dict[str, Architecture], epochs: int, executor: ThreadPoolExecutor
+) -> list[dict[str, Any]]:
+    """Return the shapes' rows after training on the whole pool."""
+    trials = [Trial(shape, seed, epochs, dataset.pool, dataset.heldout) for shape in shapes.values()]
+    return [
+        {
+            "seed": seed,
+            "kind": kind,
+            "shape": format_architecture(shape),
+            "weights": shape.weight_count,
+            "macs": shape.mac_count,
+            "epochs": epochs,
+            "pool": result.founded.correct / len(dataset.pool),
+            "test": result.validation_correct / len(dataset.heldout),
+        }
+        for (kind, shape), result in zip(shapes.items(), executor.map(run_trial, trials), strict=True)
+    ]
 
 
 def summarise(rows: list[dict[str, Any]]) -> None:
@@ -166,13 +168,13 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, help="directory of the MNIST files")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--population", type=int, default=12)
-    parser.add_argument("--generations", type=int, default=8)
+    parser.add_argument("--population", type=int, default=10)
+    parser.add_argument("--generations", type=int, default=6)
     parser.add_argument("--training-size", type=int, default=6_000)
     parser.add_argument("--validation-size", type=int, default=8_000)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--max-trials", type=int, default=2)
-    parser.add_argument("--finalist-epochs", type=int, default=3)
+    parser.add_argument("--finalist-epochs", type=int, default=2)
     parser.add_argument("--final-epochs", type=int, default=8)
     parser.add_argument("--json", metavar="FILE", help="file to write")
     parser.add_argument("--chart", metavar="STEM", help="write STEM.png and STEM.svg, needs matplotlib")
