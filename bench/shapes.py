@@ -2,13 +2,13 @@
 
     python bench/shapes.py --data DIR [--seeds 3] [--threads 2] [--json FILE] [--chart STEM]
 
-DIR holds the MNIST files.  A search a seed, over shapes with no more weights and no more multiply-accumulates
-than cnn-4k, that begins with random shapes alone.  Everything in a search sees the 60,000 pool images only: short
-trainings on some, accuracy on others.  Then the search's most accurate shapes, and its most accurate with half of
-cnn-4k's work, are trained once on all but those others, and the best of each stands for the search.  Last, these and cnn-4k are
+DIR holds the MNIST files.  A search a seed, over shapes with no more weights and no more multiply-accumulates than
+cnn-4k, that begins with random shapes alone.  Everything in a search sees the 60,000 pool images only: short trainings
+on some, accuracy on others.  Then the search's most accurate shapes, and its most accurate with half of cnn-4k's work,
+are trained once on all but those others, and the best of each stands for the search.  Last, these and cnn-4k are
 trained with equal epochs on the whole pool, the seed of the training that of the search, and counted on the 10,000
-test images.  Seconds are processor seconds of this process, its threads included; 20 minutes of two cores
-are 2,400.  The JSON file is written after each step, so a run that is ended keeps its rows.
+test images.  Seconds are processor seconds of this process, its threads included; 20 minutes of two cores are 2,400.
+The JSON file is written after each step, so a run that is ended keeps its rows.
 
 Set OPENBLAS_NUM_THREADS=1: trainings run beside each other on threads of their own.
 """

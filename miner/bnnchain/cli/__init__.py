@@ -27,6 +27,7 @@ COMMANDS = {
     "dataset": "bnnchain.cli.dataset:dataset",
     "model": "bnnchain.cli.model:model",
     "train": "bnnchain.cli.train:train",
+    "shapes": "bnnchain.cli.shapes:shapes",
     "fpga": "bnnchain.cli.fpga:fpga",
     "wallet": "bnnchain.cli.wallet:wallet",
     "tx": "bnnchain.cli.wallet:tx",

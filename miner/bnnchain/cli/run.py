@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bnnchain.bnn.zoo import ZOO
 from bnnchain.chain.pools import DEFAULT_LIMIT_BYTES
+from bnnchain.cli.architectures import METAVAR, to_architecture
 from bnnchain.cli.init import create_chain
 from bnnchain.cli.options import DEFAULT_LISTEN, backend_option, home_option
 from bnnchain.consensus.errors import Unavailable
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from bnnchain.home import Home
     from bnnchain.net.messages import NewHead
+    from bnnchain_kernels.model import Architecture
 
 SEED_BITS = 32
 DEFAULT_DATASET = "digits"
@@ -114,7 +115,12 @@ def node(
     type=click.FloatRange(0, 100),
     help="Percent at which training of a founding model stops.  [default: the chain's least + 2]",
 )
-@click.option("--architecture", type=click.Choice(list(ZOO)), help="Shape of the first family that this node founds.")
+@click.option(
+    "--architecture",
+    callback=to_architecture,
+    metavar=METAVAR,
+    help="Shape of the first family that this node founds.",
+)
 @click.option(
     "--founder",
     type=click.Choice(FOUNDERS),
@@ -134,7 +140,7 @@ def mine(
     threads: int,
     seed: int | None,
     founding_accuracy: float | None,
-    architecture: str | None,
+    architecture: Architecture | None,
     founder: str,
 ) -> None:
     """Run a node that mines: it founds and evolves models and earns their blocks."""
@@ -143,7 +149,7 @@ def mine(
         seed=secrets.randbits(SEED_BITS) if seed is None else seed,
         threads=threads,
         founding_target_bp=None if founding_accuracy is None else round(founding_accuracy * BP / 100),
-        architecture=ZOO[architecture] if architecture else None,
+        architecture=architecture,
     )
     options = NodeOptions(
         listen=listen,
