@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -80,7 +81,8 @@ class TrainingProcess:
         self, _kind: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
     ) -> None:
         """Kill the process where it still runs, and wait for its end."""
-        self._process.kill()
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)  # its session, with whatever compiler a framework started
         self._process.wait()
         self._stopped.set()
         for thread in self._threads:
