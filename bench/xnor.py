@@ -1,12 +1,13 @@
 """How many images a second does each kernel evaluate, and what share of the processor's roof is that?
 
     python bench/xnor.py [--backend c] [--isa avx2] [--model cnn-4k] [--threads 1] [--repeats 9]
-                         [--peers PYTHON] [--chart STEM] [--json FILE]
+                         [--scaling 2] [--peers PYTHON] [--chart STEM] [--json FILE]
 
 Random weights and images: the kernels' time does not depend on them.  The roof is measured in the same process: xor,
-count and add with nothing else to do, by the widest instructions here (``kernels/native/roof.c``).  ``--peers`` runs
-``peers.py`` beside it with a Python that has the peers; ``--chart`` draws STEM.png and STEM.svg.  ``--json -`` is
-stdout.
+count and add with nothing else to do, by the widest instructions here (``kernels/native/roof.c``).  ``--scaling``
+lets that many threads and one take turns, and the roof's own work likewise: what the machine grants at that moment.
+``--peers`` runs ``peers.py`` beside it with a Python that has the peers; ``--chart`` draws STEM.png and STEM.svg.
+``--json -`` is stdout.
 """
 
 from __future__ import annotations
@@ -26,13 +27,23 @@ from chart import draw_chart
 
 from bnnchain.cli.bench_rows import SHAPES, Variant, measure_throughput_row
 from bnnchain_kernels.errors import Unavailable
-from bnnchain_kernels.measure import Roof, machine_name, measure_roofs
+from bnnchain_kernels.evaluator import BLOCK_IMAGES
+from bnnchain_kernels.measure import (
+    Roof,
+    images_for,
+    machine_name,
+    measure_roofs,
+    measure_scaling,
+    random_network,
+)
 from bnnchain_kernels.select import AUTO_ORDER, select
 
 if TYPE_CHECKING:
     from bnnchain.cli.bench_rows import ThroughputRow
 
 SEED = 1
+SCALING_BLOCKS = 16
+SCALING_TURNS = 40
 
 
 def parse_options() -> argparse.Namespace:
@@ -43,6 +54,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--model", action="append", choices=SHAPES)
     parser.add_argument("--threads", action="append", type=int)
     parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--scaling", metavar="THREADS", type=int, help="also compare that many threads with one")
     parser.add_argument("--peers", metavar="PYTHON", help="a Python that has bnnchain and the peers installed")
     parser.add_argument("--chart", metavar="STEM", help="draw STEM.png and STEM.svg; needs matplotlib")
     parser.add_argument("--json", metavar="FILE")
@@ -72,6 +84,25 @@ def measure_table(options: argparse.Namespace, roofs: list[Roof], report: TextIO
                         f"{'-' if share is None else format(share, '.2f'):>9}",
                         file=report,
                     )
+    return rows
+
+
+def compare_threads(options: argparse.Namespace, report: TextIO) -> list[dict[str, Any]]:
+    """Measure and print how much faster several threads are than one; return a row per backend and model."""
+    rows, threads = [], options.scaling
+    for backend in [name for name in options.backend or AUTO_ORDER if name in {"c", "numba"}]:
+        for name in options.model or SHAPES:
+            shape = SHAPES[name]
+            images = max(images_for(shape), SCALING_BLOCKS * BLOCK_IMAGES)
+            model, samples = random_network(shape, images, SEED)
+            one, several = select(backend)(samples, threads=1), select(backend)(samples, threads=threads)
+            found = measure_scaling(one, several, threads, model, images, SCALING_TURNS)
+            rows.append({"model": name, "backend": backend, "threads": threads, "images": images, **asdict(found)})
+            print(
+                f"{name:11}{backend:10}{threads} threads x{found.median:.2f} of one (best of each x{found.best:.2f});"
+                f" the roof's work x{found.roof_median:.2f} (x{found.roof_best:.2f})",
+                file=report,
+            )
     return rows
 
 
@@ -111,6 +142,7 @@ def main() -> None:
         "roof_gmac_per_s": max(found.values(), default=None),
         "roofs": found,
         "rows": [asdict(row) for row in measure_table(options, roofs, report)],
+        "scaling": compare_threads(options, report) if options.scaling else [],
         "peers": [],
     }
     if options.peers:

@@ -13,8 +13,11 @@ import numpy as np
 
 from bnnchain_kernels.evaluator import BLOCK_IMAGES, Samples
 from bnnchain_kernels.model import Conv3x3, build_model
+from bnnchain_kernels.threads import run_shares
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from bnnchain_kernels.evaluator import Evaluator
     from bnnchain_kernels.model import Architecture, Model
 
@@ -82,6 +85,53 @@ def measure_throughput(evaluator: Evaluator, model: Model, images: int, repeats:
         rates.append(calls * images / elapsed)
         cpu_rates.append(calls * images / (time.process_time() - cpu_begin))
     return Throughput(tuple(rates), tuple(cpu_rates), needed_macs(model.architecture))
+
+
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """How many times as fast several threads are as one, by the clock, and what the machine itself grants.
+
+    median, best: one thread's median and least time over that of several.  roof_median, roof_best: the same of the
+    roof's work, which waits for nothing but processors: other load lowers both alike.
+    """
+
+    median: float
+    best: float
+    roof_median: float
+    roof_best: float
+
+
+def measure_scaling(one: Evaluator, several: Evaluator, threads: int, model: Model, images: int, turns: int) -> Scaling:
+    """Return what ``several``, an evaluator of ``threads`` threads, gains over ``one``; they take turns, and the roof.
+
+    Raises :class:`~bnnchain_kernels.errors.Unavailable` where the C library is not there.
+    """
+    from bnnchain_kernels.native import load_library
+
+    library = load_library()
+    library.bnn_roof_fill(1)
+    roof = next(index for index in range(library.bnn_roof_count()) if library.bnn_roof_runs_here(index))
+
+    def spin(first: int, last: int) -> None:
+        for _ in range(first, last):
+            library.bnn_roof_run(roof)
+
+    calls = max(threads, int(_seconds(lambda: one.correct(model, 0, images)) / _seconds(lambda: spin(0, 100)) * 100))
+    runs = (
+        lambda: one.correct(model, 0, images),
+        lambda: several.correct(model, 0, images),
+        lambda: run_shares(calls, 1, spin),
+        lambda: run_shares(calls, threads, spin),
+    )
+    times = np.array([[_seconds(run) for run in runs] for _ in range(turns + 1)])[1:]
+    medians, least = np.median(times, axis=0), times.min(axis=0)
+    return Scaling(medians[0] / medians[1], least[0] / least[1], medians[2] / medians[3], least[2] / least[3])
+
+
+def _seconds(run: Callable[[], object]) -> float:
+    begin = time.perf_counter()
+    run()
+    return time.perf_counter() - begin
 
 
 @dataclass(frozen=True, slots=True)

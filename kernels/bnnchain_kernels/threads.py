@@ -29,7 +29,8 @@ def _shared_pool() -> ThreadPoolExecutor:
 def run_shares(size: int, threads: int, work: Callable[[int, int], None]) -> None:
     """Call ``work(first, last)`` over all of ``range(size)`` in shares, on up to ``threads`` threads; wait for all.
 
-    The caller's thread works too.  An exception in any share is raised here.
+    The caller's thread works too, and waits for no thread that the machine has not let begin.  An exception in any
+    share is raised here.
     """
     threads = min(threads, size)
     if threads <= 1:
@@ -47,7 +48,7 @@ def run_shares(size: int, threads: int, work: Callable[[int, int], None]) -> Non
     try:
         take_shares()
     finally:
-        errors = [other.exception() for other in others]
+        errors = [None if other.cancel() else other.exception() for other in others]
     for error in errors:
         if error is not None:
             raise error

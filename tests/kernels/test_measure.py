@@ -4,8 +4,15 @@ import numpy as np
 import pytest
 from kernels.backends import C_ISAS
 
-from bnnchain_kernels.measure import images_for, measure_roofs, measure_throughput, needed_macs, random_network
-from bnnchain_kernels.model import Architecture, Conv3x3, Dense
+from bnnchain_kernels.measure import (
+    images_for,
+    measure_roofs,
+    measure_scaling,
+    measure_throughput,
+    needed_macs,
+    random_network,
+)
+from bnnchain_kernels.model import Architecture, Conv3x3, Dense, Int32Array, Model
 from bnnchain_kernels.native import ffi, load_library
 from bnnchain_kernels.reference import ReferenceEvaluator
 
@@ -72,3 +79,25 @@ def test_roofs_are_plausible() -> None:
     roofs = measure_roofs(1)
     assert roofs[-1].name.startswith("64-bit")
     assert roofs[-1].gmac_per_s > 0.1
+
+
+@needs_c
+def test_scaling_compares_what_was_given() -> None:
+    """An evaluator on eight times the images stands in for slow threads: the ratio must be far below one."""
+    architecture = Architecture(3, 3, 1, (Dense(2),))
+    model, samples = random_network(architecture, 512 * 64, 1)
+    evaluator = ReferenceEvaluator(samples)
+
+    class Slow:
+        backend = "slow"
+
+        def correct(self, model: Model, start: int, stop: int) -> Int32Array:
+            return np.concatenate([evaluator.correct(model, start, stop) for _ in range(8)])
+
+        def logits(self, model: Model, start: int, stop: int) -> Int32Array:
+            return evaluator.logits(model, start, stop)
+
+    found = measure_scaling(evaluator, Slow(), 2, model, 512 * 64, 9)
+    assert found.best < 0.5
+    assert found.roof_median > 0
+    assert found.roof_best > 0
