@@ -17,12 +17,13 @@ TENSORFLOW_ENVIRONMENT = {"TF_USE_LEGACY_KERAS": "1", "TF_CPP_MIN_LOG_LEVEL": "3
 
 def load_extra(name: str, extra: str) -> ModuleType:
     """Return an optional package; raises :class:`Unavailable` naming the extra that installs it."""
+    package = name.partition(".")[0]
     try:
         return import_module(name)
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] != name.partition(".")[0]:
+        if error.name is None or error.name.partition(".")[0] != package:
             raise Fault(f"{name} is installed but does not work: {error}") from error
-        raise Unavailable(f"{name} is not installed: pip install 'bnnchain[{extra}]'") from None
+        raise Unavailable(f"{package} is not installed: pip install 'bnnchain[{extra}]'") from None
     except ImportError as error:
         raise Fault(f"{name} is installed but does not work: {str(error).splitlines()[0]}") from error
 

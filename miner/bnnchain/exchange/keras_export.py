@@ -7,6 +7,7 @@ other parity than the sum.  Rounding would have to move it by a whole unit to ch
 from __future__ import annotations
 
 import tempfile
+import warnings
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,7 +40,9 @@ def export_keras(model: Model, provenance: Provenance, thresholds: tuple[int, ..
         raise Invalid("bad-export", reason="a Keras model's file ends in .keras or .h5", file=path)
     network = build_larq(model, thresholds, None)
     try:
-        network.save(str(path), save_format="keras" if path.suffix == ".keras" else "h5")
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "You are saving your model as an HDF5 file")
+            network.save(str(path), save_format="keras" if path.suffix == ".keras" else "h5")
         if path.suffix == ".keras":
             with zipfile.ZipFile(path, "a") as archive:
                 archive.writestr(PAPERS_ENTRY, provenance.to_json())

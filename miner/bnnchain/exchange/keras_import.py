@@ -114,6 +114,7 @@ class _Walk:
         self._binary_input = binary_input
         self._thermometer: Any = None
         self._between: list[Any] = []
+        self._is_flat = False
 
     def take(self, layer: KerasLayer, made: Any) -> None:  # noqa: ANN401  (a Keras layer)
         if self.has_softmax:
@@ -124,6 +125,8 @@ class _Walk:
             self._take_normalisation(layer, made)
         elif layer.kind == "MaxPooling2D":
             self.assembly.pool(layer.name)
+        elif layer.kind == "Flatten":
+            self._is_flat = True
         elif layer.kind == "Activation":
             self._activate(layer, made, layer.settings["activation"])
         elif layer.kind == "Conv2D":
@@ -142,6 +145,8 @@ class _Walk:
         kernel = np.where(np.isnan(kernel), kernel, np.asarray(made.kernel_quantizer(kernel)))
         if layer.kind == "QuantConv2D":
             self.assembly.conv(layer.name, kernel)
+        elif not self._is_flat:
+            refuse(layer.name, "a dense layer on an image that is not flattened")
         else:
             self.assembly.dense(layer.name, kernel)
         if bias:
@@ -151,8 +156,8 @@ class _Walk:
         self._activate(layer, made.activation, layer.settings["activation"])
 
     def _take_normalisation(self, layer: KerasLayer, made: Any) -> None:  # noqa: ANN401
-        is_flat = self.assembly.size[:2] == (1, 1)
-        if layer.settings["axis"] == 1 and not is_flat:
+        sides = (-1,) if self._is_flat else (-1, 1, 1)
+        if layer.settings["axis"] not in {-1, len(sides)}:
             refuse(layer.name, "normalises rows, not channels")
         values = [np.asarray(each) for each in made.get_weights()]
         gamma = values.pop(0) if layer.settings["scale"] else np.ones(1)
@@ -164,7 +169,7 @@ class _Walk:
         if self.assembly.is_summing and len(mean) != self.assembly.size[2]:
             refuse(layer.name, "normalises after flattening, place by place")
         self.assembly.normalise(layer.name, gamma=gamma, beta=beta, mean=mean, variance=variance, epsilon=epsilon)
-        self._between.append(lambda sums: made(sums, training=False))
+        self._between.append(lambda sums: made(np.reshape(sums, (*sides, len(mean))), training=False))
 
     def _activate(self, layer: KerasLayer, made: Any, activation: str) -> None:  # noqa: ANN401
         if activation == "sign":
@@ -173,10 +178,9 @@ class _Walk:
 
     def _sign(self, layer: KerasLayer, quantizer: Any) -> None:  # noqa: ANN401
         between, self._between = self._between, []
-        is_conv = self.assembly.size[:2] != (1, 1)
 
         def signs_of(sums: npt.NDArray[np.float32]) -> BoolArray:
-            value: Any = sums[:, None, None, :] if is_conv else sums
+            value: Any = sums
             for step in between:
                 value = step(value)
             return np.asarray(quantizer(value)).reshape(sums.shape) > 0
