@@ -88,6 +88,8 @@ class EvolveRequest:
     population: tuple[Model, ...] = ()
     max_flips: int | None = None
     """Weights in which the child may differ at most; None: a quarter of them."""
+    is_thrifty: bool = False
+    """Of the children found together take the one of least gain that meets the request, not the best."""
     max_candidates: int = 1_000_000
     population_size: int = 10
     population_mutate_percent: float = 10
@@ -275,8 +277,16 @@ class Search:
         self._candidates += not proposed  # so that no search is endless
         helpful, work = yield from self._race(proposed)
         if len(helpful) > 1:
-            together, more = yield from self._race(recombine([move for move, _ in helpful]), helpful[0][1].correct)
-            helpful, work = together or helpful, work + more
+            moves = [move for move, _ in helpful]
+            together, more = yield from self._race(recombine(moves), helpful[0][1].correct)
+            work += more
+            if self._request.is_thrifty:
+                slowly, more = yield from self._race(recombine(moves[::-1]))
+                work += more
+                enough = [pair for pair in (*together, *helpful, *slowly) if self._meets_request(pair[1])]
+                if enough:
+                    together = [min(enough, key=lambda pair: pair[1].correct)]
+            helpful = together or helpful
         if helpful:
             self._accept(helpful[0][1])
         return max(work, float(MIN_ROUND_WORK))
@@ -394,11 +404,10 @@ class Search:
         return _State(model, weights, correct, flips, novel_flips)
 
     def _finished(self) -> _State | None:
-        for state in (self._current, self._best):
-            gain = state.correct - self._parent.correct
-            if gain >= self._gain and not self._needs_flips(state):
-                return state
-        return None
+        return next((state for state in (self._current, self._best) if self._meets_request(state)), None)
+
+    def _meets_request(self, state: _State) -> bool:
+        return state.correct - self._parent.correct >= self._gain and not self._needs_flips(state)
 
     def _progress(self) -> EvolveProgress:
         best, seconds = self._best, self._seconds

@@ -47,6 +47,8 @@ MAX_CANDIDATES = 1_000_000
 """Judged for one block, before a chain that allows blocks without a model gets one where the lottery is open."""
 SLICE_S = 0.5
 """For so long one place is learned for before the next open one has its turn, and the gate is looked at again."""
+GRACE_S = 3.0
+"""Between a block and mining on the next; a training stops when nobody has mined for so long."""
 SEARCHES_KEPT = 8
 MODELS_KEPT = 8
 UNBOUNDED = 1 << 62
@@ -86,13 +88,25 @@ class Learner:
         self._trained: OrderedDict[tuple[DatasetId, Architecture], FoundedModel] = OrderedDict()
         self._round: _Round | None = None
         self._trainings = 0
+        self._outlasts_blocks = False
+        self._newest_stop: ShouldStop = lambda: False
+        self._over_since: float | None = None
 
-    def learn(self, state: ChainState, held: Candidate | None, should_stop: ShouldStop) -> Candidate | None:
+    def attend(self, should_stop: ShouldStop) -> None:
+        """Take the newest word on when to stop: a training that a block has interrupted goes on by it."""
+        self._newest_stop, self._over_since = should_stop, None
+
+    def learn(
+        self, state: ChainState, held: Candidate | None, should_stop: ShouldStop, *, outlasts_blocks: bool = False
+    ) -> Candidate | None:
         """Return a valid candidate for the block after ``state``, better than the one ``held``.
 
         None where stopped first, or where nothing is to be had for now: a founding model need not be bettered, and a
         place gets ``MAX_CANDIDATES`` and a few trainings before the caller may think of something else.
+        outlasts_blocks: let a training run on though this state's turn is over, while :meth:`attend` says that mining
+        goes on; a search needs none of that, it keeps its state.
         """
+        self._outlasts_blocks = outlasts_blocks
         if self._round is None or self._round.state is not state:
             self._round = _Round(state)
         while not should_stop():
@@ -149,12 +163,13 @@ class Learner:
         if founded is not None and self._keeps_gates(state, place, founded, params):
             return Candidate(place, founded.model, founded.correct)
         founded = self._train(spent, place, shape, params, should_stop)
-        if should_stop() or not self._keeps_gates(state, place, founded, params):
+        if not self._keeps_gates(state, place, founded, params):
             return None
+        # Also where it comes too late for this block: the next one may want it.
         self._trained[key] = founded
         while len(self._trained) > MODELS_KEPT:
             self._trained.popitem(last=False)
-        return Candidate(place, founded.model, founded.correct)
+        return None if should_stop() else Candidate(place, founded.model, founded.correct)
 
     def _train(
         self, spent: _Round, place: Place, shape: Architecture, params: Params, should_stop: ShouldStop
@@ -179,8 +194,16 @@ class Learner:
             target_correct=min(len(pool), max(least, target)),
             max_epochs=FOUNDING_EPOCHS[tried - 1],
             on_progress=self._tell_founding,
-            should_stop=should_stop,
+            should_stop=(lambda: self._is_over(should_stop)) if self._outlasts_blocks else should_stop,
         )
+
+    def _is_over(self, should_stop: ShouldStop) -> bool:
+        """Answer whether nobody has mined for a while; ``should_stop`` is asked too, for it may take its rest there."""
+        if not should_stop() or not self._newest_stop():
+            self._over_since = None
+            return False
+        self._over_since = self._over_since or time.monotonic()
+        return time.monotonic() - self._over_since > GRACE_S
 
     def _keeps_gates(self, state: ChainState, place: Place, founded: FoundedModel, params: Params) -> bool:
         """Answer whether a founding model may take a place; where not, the log says why."""
@@ -245,6 +268,7 @@ class Learner:
                 min_flips=learning.required_flips(family.architecture, params),
                 novel=novel_flips(family),
                 seed=self._seed("evolve", key),
+                is_thrifty=self._options.is_thrifty,
                 max_candidates=UNBOUNDED,
             )
             evidence = TicketEvidence(family.best.model)

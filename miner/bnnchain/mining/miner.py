@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
-from bnnchain.consensus.codec import encode_block
+from bnnchain.consensus.codec import HEADER_BYTES, encode_block, encode_proof
 from bnnchain.consensus.errors import Invalid
 from bnnchain.consensus.header import sign_header
 from bnnchain.consensus.signatures import public_key
@@ -40,6 +40,8 @@ log = logging.getLogger(__name__)
 REFRESH_S = 2.0
 """A block in the making is drafted anew this often: its time moves, and better transactions may wait."""
 RETRY_S = 1.0
+MAX_REST_S = 0.5
+"""At once, so that learning ends soon where it is told to; what is left is rested later."""
 PERCENT = 100
 LEARNING_PERCENT = 10
 """Of the miner's power; PROTOCOL.md, "Lottery", says what a higher share costs the chain's safety."""
@@ -57,6 +59,9 @@ class MiningOptions:
     """Accuracy at which training of a founder stops; None: ``FOUNDING_MARGIN_BP`` above the least that counts."""
     architecture: Architecture | None = None
     """Shape wanted for the first new family; None: the zoo's for the data set."""
+    is_thrifty: bool = False
+    """Of the children found together take the one of least gain: what is left serves later blocks, and none pays more
+    unless the data set has a bounty."""
     learning_percent: int = LEARNING_PERCENT
     """Share of the time that goes to learning beside a closed lottery; what is left of the power draws tickets.
 
@@ -112,6 +117,7 @@ class Miner:
         """Return the block whose ticket won, drawn while learning goes on beside."""
         params = state.spec.params_at(state.height + 1)
         proofs = self._proofs(state)
+        self._learner.attend(should_stop)
         learning = self._beside = _LearningBeside(self._learner, state, self._options, should_stop, self._beside)
         held: Candidate | None = None
         block: Block | None = None
@@ -158,8 +164,10 @@ class Miner:
 
     def _draft(self, state: ChainState, candidate: Candidate, proofs: tuple[AvailabilityProof, ...]) -> Block:
         params = state.spec.params_at(state.height + 1)
-        transactions = select_transactions(self._mempool, params, len(model_bytes(candidate)))
-        return draft_block(state, candidate, public_key(self._key), transactions, self._chain.now(), proofs)
+        stale = next(iter(self._chain.stale_headers(1)), None) if self._chain.head is state else None
+        taken = len(model_bytes(candidate)) + sum(len(encode_proof(proof)) for proof in proofs)
+        transactions = select_transactions(self._mempool, params, taken + (HEADER_BYTES if stale else 0))
+        return draft_block(state, candidate, public_key(self._key), transactions, self._chain.now(), proofs, stale)
 
     def _proofs(self, state: ChainState) -> tuple[AvailabilityProof, ...]:
         return availability_proofs(state, public_key(self._key), self._chain.store.dataset)
@@ -187,7 +195,7 @@ class _LearningBeside:
         self._stopping = threading.Event()
         self._best: Candidate | None = None
         self._error: BaseException | None = None
-        self._resumed = time.monotonic()
+        self._resumed, self._owed_s = time.monotonic(), 0.0
         self._thread = threading.Thread(target=self._run, args=(before,), name="bnnchain-learn", daemon=True)
         if self._percent:
             self._thread.start()
@@ -212,7 +220,7 @@ class _LearningBeside:
             if before is not None:
                 before.wait()
             while not self._is_stopped():
-                candidate = self._learner.learn(self._state, self._best, self._pause)
+                candidate = self._learner.learn(self._state, self._best, self._pause, outlasts_blocks=True)
                 if candidate is not None:
                     self._best = candidate
                 else:
@@ -224,8 +232,11 @@ class _LearningBeside:
         return self._stopping.is_set() or self._should_stop()
 
     def _pause(self) -> bool:
-        """Rest as long as the share of time asks for since the last rest; answer whether to stop."""
-        busy = time.monotonic() - self._resumed
-        self._stopping.wait(busy * (PERCENT - self._percent) / self._percent)
+        """Rest for the work since the last rest, as the share of time asks for; answer whether to stop."""
+        now = time.monotonic()
+        self._owed_s += (now - self._resumed) * (PERCENT - self._percent) / self._percent
+        rest_s = min(self._owed_s, MAX_REST_S)
+        time.sleep(rest_s)
+        self._owed_s -= rest_s
         self._resumed = time.monotonic()
         return self._is_stopped()

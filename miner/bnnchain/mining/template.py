@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from bnnchain.bnn.encoding import encode_difference, encode_model, model_hash, shape_hash
 from bnnchain.consensus import election
-from bnnchain.consensus.codec import HEADER_BYTES
+from bnnchain.consensus.codec import HEADER_BYTES, MAX_BLOCK_PROOFS
 from bnnchain.consensus.difficulty import next_target
 from bnnchain.consensus.errors import Fault
 from bnnchain.consensus.header import body_root, idle_header
@@ -86,10 +86,10 @@ def draft_block(
     return Block(header, model_bytes(candidate), tuple(transactions), tuple(proofs), stale)
 
 
-def select_transactions(mempool: Mempool, params: Params, model_bytes: int) -> list[Transaction]:
-    """Return the waiting transactions that fit beside a model of ``model_bytes``, best fee first."""
-    framing = 16 + 3 * params.max_block_transactions
-    room = min(params.max_block_bytes - HEADER_BYTES - model_bytes - framing, params.max_transactions_bytes)
+def select_transactions(mempool: Mempool, params: Params, taken_bytes: int) -> list[Transaction]:
+    """Return the waiting transactions that fit beside what has taken ``taken_bytes`` of the body, best fee first."""
+    framing = 16 + 3 * (params.max_block_transactions + MAX_BLOCK_PROOFS)
+    room = min(params.max_block_bytes - HEADER_BYTES - taken_bytes - framing, params.max_transactions_bytes)
     return mempool.select(params.max_block_transactions, max(0, room))
 
 
