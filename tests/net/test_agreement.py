@@ -22,7 +22,7 @@ def heads(tips: str) -> list[Head]:
     ("tips", "agreed", "votes", "voters"),
     [
         ("", None, 0, 0),
-        ("a", None, 0, 1),
+        ("a", None, 1, 1),
         ("aa", "a", 2, 2),
         ("ab", None, 1, 2),
         ("aab", "a", 2, 3),

@@ -24,8 +24,9 @@ MIN_POLLED_PEERS = 2
 def local_agreement(heads: Sequence[Head]) -> Agreement:
     """Return what the peers with these heads agree on: at least two thirds of the first ``MAX_POLLED_PEERS``."""
     tips = Counter(head.block_id for head in heads[:MAX_POLLED_PEERS])
-    voters = tips.total()
-    if voters < MIN_POLLED_PEERS:
-        return Agreement(None, 0, voters)
+    voters = sum(tips.values())
+    if not voters:
+        return Agreement(None, 0, 0)
     block_id, votes = tips.most_common(1)[0]
-    return Agreement(block_id if 3 * votes >= 2 * voters else None, votes, voters)
+    is_agreed = voters >= MIN_POLLED_PEERS and 3 * votes >= 2 * voters
+    return Agreement(block_id if is_agreed else None, votes, voters)
