@@ -117,6 +117,7 @@ def make_params(**overrides: int) -> Params:
         "subsidy": 5_000,
         "idle_subsidy": 1_250,
         "upload_deposit": 1_000,
+        "majority_margin_bp": 200,
         "upload_fee_per_kib": 10,
         "availability_window": 3,
         "availability_least": 2,

@@ -95,7 +95,8 @@ def mined(builder: Builder, blocks: int = 1, *, key: Ed25519PrivateKey = MINER, 
     headers = []
     for _ in range(blocks):
         on_time = {"timestamp": builder.state.timestamp + INTERVAL_S, **changes}
-        block = builder.mine(builder.idle(key=key, **on_time))
+        sealer = Builder(builder.state, key=key)
+        block = sealer.mine(sealer.idle(**on_time))
         builder.take(block)
         headers.append(block.header)
     return headers
@@ -104,4 +105,4 @@ def mined(builder: Builder, blocks: int = 1, *, key: Ed25519PrivateKey = MINER, 
 def loser(parent: ChainState, key: Ed25519PrivateKey = ALICE, **changes: object) -> Header:
     """Return the header of an IDLE block on ``parent`` whose lottery is won."""
     rival = Builder(parent, key=key)
-    return rival.mine(rival.idle(timestamp=parent.timestamp + INTERVAL_S, **changes)).header
+    return rival.mine(rival.idle(**{"timestamp": parent.timestamp + INTERVAL_S, **changes})).header

@@ -46,8 +46,8 @@ JUDGED_ON_THE_POOL = {"bad-claim", "bad-family-diff"}
 """A bad block costs no inference on the pool but for these (PROTOCOL.md, order of validation)."""
 JUDGED_WITHOUT_A_TICKET = {
     "bad-encoding", "bad-version", "bad-height", "time-too-old", "time-too-new", "bad-target", "bad-params",
-    "bad-unused-field", "bad-place", "bad-manifest", "bad-generation", "bad-model-count", "bad-previous-model", "bad-parent-claim",
-    "bad-eval-total", "bad-header-signature", "bad-kind", "bad-tx-kind",
+    "bad-unused-field", "bad-place", "bad-generation", "bad-model-count", "bad-previous-model", "bad-parent-claim",
+    "bad-eval-total", "bad-manifest", "bad-header-signature", "bad-kind", "bad-tx-kind",
 }  # fmt: skip
 """And these cost no inference at all, unless they are found in the body."""
 
