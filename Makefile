@@ -50,6 +50,7 @@ $(VENV)/.installed-test: $(INSTALLED_FROM)
 	touch $@ $(VENV)/.installed
 
 include proto/proto.mk
+include tests/mutation/mutation.mk
 include kernels/kernels.mk fpga/fpga.mk wheels.mk
 include tests/sim/sim.mk tests/train/train.mk
 
