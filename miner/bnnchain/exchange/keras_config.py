@@ -169,7 +169,7 @@ def _read_layers(rows: list[Any]) -> tuple[tuple[int, int, int], tuple[KerasLaye
         if kind == "Lambda":
             refuse(name, "a Lambda is code of the file and never run")
         if reader is None:
-            refuse(name, f"a {ascii(kind)[1:41]} is no layer of a chain model")
+            refuse(name, f"a {ascii(kind)[1:-1][:40]} is no layer of a chain model")
         layers.append(KerasLayer(kind, name, reader(name, config)))
     if shape is None or not layers:
         raise Invalid("bad-import", reason="no layers")

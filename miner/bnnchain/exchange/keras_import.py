@@ -39,8 +39,13 @@ def import_keras(path: Path, factory: EvaluatorFactory, *, binary_input: bool = 
     """
     content = read_keras_file(path)
     keras, larq = load_larq()
-    network, built = _build(keras, larq, content)
-    _load_weights(network, content)
+    try:
+        network, built = _build(keras, larq, content)
+        _load_weights(network, content)
+    except (ValueError, KeyError, OSError, RuntimeError, TypeError, IndexError, AttributeError) as error:
+        message = (str(error).splitlines() or [""])[0]
+        reason = f"its layers do not fit each other or their weights: {ascii(message)[1:-1][:120]}"
+        raise Invalid("bad-import", reason=reason) from None
     walk = _Walk(content, binary_input=binary_input)
     for layer, made in zip(content.layers, built, strict=True):
         walk.take(layer, made)
@@ -97,11 +102,7 @@ def _load_weights(network: Any, content: KerasFile) -> None:  # noqa: ANN401  (a
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / ("model.h5" if content.is_whole else "model.weights.h5")
         path.write_bytes(content.weights)
-        try:
-            network.load_weights(str(path))
-        except (ValueError, KeyError, OSError, RuntimeError, TypeError, IndexError, AttributeError) as error:
-            message = (str(error).splitlines() or [""])[0]
-            raise Invalid("bad-import", reason=f"its weights do not fit its layers: {ascii(message)[1:121]}") from None
+        network.load_weights(str(path))
 
 
 class _Walk:

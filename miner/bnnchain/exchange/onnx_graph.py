@@ -64,7 +64,7 @@ def read_onnx_file(path: Path) -> OnnxFile:
         return _read(onnx, proto, data)
     except (onnx.checker.ValidationError, ValueError, TypeError, KeyError, IndexError, RuntimeError) as error:
         message = (str(error).splitlines() or [""])[0]
-        raise Invalid("bad-import", reason=f"not an ONNX model: {ascii(message)[1:121]}") from None
+        raise Invalid("bad-import", reason=f"not an ONNX model: {ascii(message)[1:-1][:120]}") from None
     except Exception as error:  # protobuf's own DecodeError has no stable home
         if type(error).__name__ != "DecodeError":
             raise
@@ -80,7 +80,7 @@ def _validate_limits(onnx: ModuleType, proto: Any) -> None:  # noqa: ANN401  (a 
     tensors = list(graph.initializer)
     for node in graph.node:
         if node.domain not in DOMAINS:
-            refuse(node.name or node.op_type, f"operator of another domain: {ascii(node.domain)[1:41]}")
+            refuse(node.name or node.op_type, f"operator of another domain: {ascii(node.domain)[1:-1][:40]}")
         for attribute in node.attribute:
             if attribute.type not in (1, 2, 3, 4, 6, 7, 8):  # numbers, texts, one tensor, and lists of the former
                 refuse(node.name or node.op_type, "an attribute that is a graph or a list of tensors")
@@ -89,9 +89,9 @@ def _validate_limits(onnx: ModuleType, proto: Any) -> None:  # noqa: ANN401  (a 
     elements = 0
     for tensor in tensors:
         if tensor.data_location == onnx.TensorProto.EXTERNAL or len(tensor.external_data):
-            raise Invalid("bad-import", reason="data outside the file", tensor=ascii(tensor.name)[1:41])
+            raise Invalid("bad-import", reason="data outside the file", tensor=ascii(tensor.name)[1:-1][:40])
         if any(side < 0 for side in tensor.dims):
-            raise Invalid("bad-import", reason="a negative side", tensor=ascii(tensor.name)[1:41])
+            raise Invalid("bad-import", reason="a negative side", tensor=ascii(tensor.name)[1:-1][:40])
         count = 1
         for side in tensor.dims:
             count *= side

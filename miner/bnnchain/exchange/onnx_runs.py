@@ -114,4 +114,4 @@ def _run(session: Any, name: str, values: np.ndarray, output: str, batch: int | 
 
 
 def _first_line(what: str, error: Exception) -> str:
-    return f"{what}: {ascii((str(error).splitlines() or [''])[0])[1:121]}"
+    return f"{what}: {ascii((str(error).splitlines() or [''])[0])[1:-1][:120]}"
