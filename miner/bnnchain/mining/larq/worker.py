@@ -9,7 +9,7 @@ import os
 import sys
 import threading
 import traceback
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,8 +27,14 @@ from bnnchain.mining.larq.network import build_network, export_network
 from bnnchain.mining.straight_through import BATCH_IMAGES, CHECKS_PER_EPOCH, MIN_BATCHES_PER_EPOCH
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import BinaryIO
+
+    from bnnchain.mining.larq.network import Network
+    from bnnchain_kernels.model import UInt8Array
+
+# TensorFlow carries no types.
+Tensor = Any
 
 LEARNING_RATE = 1e-2
 """At the first step; it falls along half a cosine to zero at the last."""
@@ -83,8 +89,7 @@ def train(request: Request, may_train: threading.Event) -> Iterator[Checkpoint]:
     check_steps = {steps_per_epoch * check // CHECKS_PER_EPOCH for check in range(1, CHECKS_PER_EPOCH + 1)}
 
     network = build_network(request.architecture)
-    rate = tf_keras.optimizers.schedules.CosineDecay(LEARNING_RATE, step_count)
-    network.compile(tf_keras.optimizers.Adam(rate), tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    train_step = _train_step(network, step_count)
     images, labels = request.samples.unpack(0, size), request.samples.labels
     rng, losses = np.random.default_rng(request.seed), []
     for step in range(step_count):
@@ -93,11 +98,33 @@ def train(request: Request, may_train: threading.Event) -> Iterator[Checkpoint]:
         if in_epoch == 0:
             order = rng.permutation(size)
         chosen = order[in_epoch * batch : (in_epoch + 1) * batch]
-        losses.append(float(network.train_on_batch(images[chosen].astype(np.float32) * 2 - 1, labels[chosen])))
+        losses.append(float(train_step(images[chosen], labels[chosen])))
         if in_epoch + 1 in check_steps:
             model = export_network(network, request.architecture)
             yield Checkpoint(step + 1, steps_per_epoch, sum(losses) / len(losses), model)
             losses.clear()
+
+
+def _train_step(network: Network, step_count: int) -> Callable[[UInt8Array, UInt8Array], Tensor]:
+    """Return what takes one step on 0/1 images and labels, and returns the loss before it.
+
+    Compiled as one graph, which takes half the time of ``train_on_batch`` on a small network.
+    """
+    import tensorflow as tf
+    import tf_keras
+
+    rate = tf_keras.optimizers.schedules.CosineDecay(LEARNING_RATE, step_count)
+    optimiser = tf_keras.optimizers.Adam(rate)
+    loss_of = tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+    def step(bits: Tensor, labels: Tensor) -> Tensor:
+        with tf.GradientTape() as tape:
+            loss = loss_of(labels, network(tf.cast(bits, tf.float32) * 2 - 1, training=True))
+        optimiser.minimize(loss, network.trainable_variables, tape=tape)
+        return loss
+
+    compiled: Callable[[UInt8Array, UInt8Array], Tensor] = tf.function(step)
+    return compiled
 
 
 def _obey(stdin: BinaryIO, may_train: threading.Event) -> None:
