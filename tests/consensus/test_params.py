@@ -56,6 +56,20 @@ def test_every_field_takes_eight_bytes() -> None:
         {"n_eval": 0},
         {"ticket_flips": 0},
         {"min_population": 0},
+        {"min_families": 0},
+        {"suspend_blocks": 0},
+        {"suspended_blocks": 0},
+        {"stale_divisor": 0},
+        {"availability_least": 0},
+        {"availability_window": 0},
+        {"availability_window": 2, "availability_least": 3},
+        {"availability_window": 65, "availability_least": 3},
+        {"bounty_miner_bp": 8_001, "bounty_parent_bp": 2_000},
+        {"slash_reporter_bp": 10_001},
+        {"max_shared_rows_bp": 10_001},
+        {"stale_depth": 65},
+        {"max_active_datasets": 65},
+        {"max_pending_datasets": 65},
         {"skip_s": -1},
         {"future_limit_s": 1 << 64},
         {"n_eval": 1.0},
@@ -67,6 +81,44 @@ def test_every_field_takes_eight_bytes() -> None:
 def test_parameters_out_of_bounds_are_refused(change: dict[str, int]) -> None:
     with pytest.raises(Invalid, match="bad-spec"):
         make_params(**change)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"availability_window": 64, "availability_least": 64},
+        {"availability_window": 1, "availability_least": 1},
+        {"bounty_miner_bp": 8_000, "bounty_parent_bp": 2_000},
+        {"slash_reporter_bp": 10_000, "max_shared_rows_bp": 10_000},
+        {"stale_depth": 64, "max_active_datasets": 64, "max_pending_datasets": 64},
+        {"stale_depth": 0, "max_active_datasets": 0, "max_pending_datasets": 0},
+        {"subsidy": MAX_MONEY, "idle_subsidy": 0, "max_block_bytes": MAX_BLOCK_BYTES},
+        {"upload_deposit": (1 << 64) - 1, "upload_fee_per_kib": (1 << 64) - 1, "pending_blocks": 0},
+    ],
+    ids=str,
+)
+def test_parameters_at_their_bounds_are_accepted(change: dict[str, int]) -> None:
+    params = make_params(**change)
+    assert read_params(Reader(encode_params(params))) == params
+
+
+def test_main_closes_the_lottery_and_asks_for_gain_by_time() -> None:
+    main = preset("main")
+    assert (main.is_lottery_open, main.is_idle_allowed, main.block_interval_s, main.future_limit_s) == (0, 1, 60, 120)
+    assert (main.min_population_acc_bp, main.gain_of_last_bp, main.gain_halflife_s) == (0, 7_500, 30)
+    assert (main.min_family_acc_bp, main.min_family_diff_bp, main.min_population_diff_bp) == (8_000, 200, 50)
+    assert (main.min_families, main.min_population, main.max_family_generations, main.family_patience) == (
+        2,
+        5,
+        1_024,
+        512,
+    )
+    assert (main.max_connection_count, main.max_gate_macs) == (1 << 18, 1 << 38)
+    assert (main.n_eval, main.ticket_flips, main.skip_s, main.relief_s) == (1_024, 1, 60, 0)
+    assert (main.max_transactions_bytes, main.min_pool_size) == (255 * 1_024, 10_000)
+    paper = preset("paper-low")
+    assert (paper.relief_s, paper.max_block_transactions) == (600, 146)
+    assert (paper.availability_window, paper.availability_least, paper.suspend_blocks) == (30, 20, 200)
 
 
 def test_the_presets_differ_as_the_paper_says() -> None:
