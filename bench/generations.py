@@ -113,6 +113,7 @@ def chain_params(options: argparse.Namespace) -> Params:
         is_lottery_open=1,
         is_idle_allowed=0,
         min_families=1,
+        min_population_acc_bp=options.min_gain_bp,
         gain_of_last_bp=options.gain_of_last_bp,
         gain_halflife_s=options.gain_halflife_s,
         relief_s=0,
@@ -221,6 +222,7 @@ def report_of(options: argparse.Namespace, runs: list[dict[str, Any]]) -> dict[s
     described = {"machine": machine_name(), "model": MODEL, "interval_s": options.interval_s}
     return {
         **described,
+        "min_population_acc_bp": options.min_gain_bp,
         "gain_of_last_bp": options.gain_of_last_bp,
         "gain_halflife_s": options.gain_halflife_s,
         "runs": runs,
@@ -264,6 +266,9 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--interval-s", type=int, default=defaults.block_interval_s, help="a block takes at least this")
     parser.add_argument("--thrifty", action="store_true", help="take the least gain that is enough")
     parser.add_argument("--gain-of-last-bp", type=int, default=defaults.gain_of_last_bp, help=f"of {BP}")
+    parser.add_argument(
+        "--min-gain-bp", type=int, default=defaults.min_population_acc_bp, help="where no last gain counts"
+    )
     parser.add_argument("--gain-halflife-s", type=int, default=defaults.gain_halflife_s)
     parser.add_argument("--limit-s", type=float, default=1_200, help="of processor time, for a run")
     parser.add_argument("--json", metavar="FILE", help="file to write after each generation, - for stdout")

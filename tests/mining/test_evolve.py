@@ -329,3 +329,15 @@ def test_mnist_gains_what_the_paper_asks(gain: int, min_flips: int) -> None:
     result = evolve(request, evaluator, threads=2)
     assert result is not None
     assert_meets(request, pool, result)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_thrifty_take_little_more_than_they_must(seed: int) -> None:
+    gains = []
+    for is_thrifty in (False, True):
+        request, samples = toy_request(seed, gain=5, min_flips=10, is_thrifty=is_thrifty, max_candidates=20_000)
+        result = evolve(request, select("auto")(samples))
+        assert result is not None
+        assert_meets(request, samples, result)
+        gains.append(result.correct - result.correct_parent)
+    assert gains[1] < gains[0] / 2

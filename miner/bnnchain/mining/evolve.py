@@ -89,7 +89,7 @@ class EvolveRequest:
     max_flips: int | None = None
     """Weights in which the child may differ at most; None: a quarter of them."""
     is_thrifty: bool = False
-    """Of the children found together take the one of least gain that meets the request, not the best."""
+    """Be content with the gain that is asked for: more right labels than that make a model no better."""
     max_candidates: int = 1_000_000
     population_size: int = 10
     population_mutate_percent: float = 10
@@ -264,7 +264,7 @@ class Search:
             spent = yield from self._step(operator)
             yield
             gain = self._current.correct - before.correct
-            self._yields.record(operator, gain, spent)
+            self._yields.record(operator, max(0, gain), spent)
             has_moved = self._current is not before and self._needs_flips(self._current)
             gained, work = gained + gain, work + spent
             if gained > least or has_moved:
@@ -278,15 +278,11 @@ class Search:
         helpful, work = yield from self._race(proposed)
         if len(helpful) > 1:
             moves = [move for move, _ in helpful]
-            together, more = yield from self._race(recombine(moves), helpful[0][1].correct)
+            # The thrifty want enough, not more: what is together need not be better than the best alone.
+            least = None if self._request.is_thrifty else helpful[0][1].correct
+            together, more = yield from self._race(recombine(moves), least)
+            helpful = sorted([*together, *helpful], key=lambda pair: self._preference(self._current, pair[1]))
             work += more
-            if self._request.is_thrifty:
-                slowly, more = yield from self._race(recombine(moves[::-1]))
-                work += more
-                enough = [pair for pair in (*together, *helpful, *slowly) if self._meets_request(pair[1])]
-                if enough:
-                    together = [min(enough, key=lambda pair: pair[1].correct)]
-            helpful = together or helpful
         if helpful:
             self._accept(helpful[0][1])
         return max(work, float(MIN_ROUND_WORK))
@@ -300,6 +296,8 @@ class Search:
         """
         base = self._current
         floor = 0 if self._needs_flips(base) else 1
+        if self._request.is_thrifty and self._needs_flips(base):
+            floor = min(0, self._parent.correct + self._gain - base.correct)
         if least is not None:
             floor += least - base.correct
         rules = RaceRules(floor, REJECT_SIGMAS)
@@ -320,7 +318,7 @@ class Search:
             work += float(races.seen.sum())
             yield
         better = [pair for pair in better if self._rank(pair[1]) > self._rank(base)]
-        better.sort(key=lambda pair: self._rank(pair[1]), reverse=True)
+        better.sort(key=lambda pair: self._preference(base, pair[1]))
         return better, work
 
     def _jump(self) -> Iterator[None]:
@@ -356,7 +354,14 @@ class Search:
 
     def _rank(self, state: _State) -> tuple[int, int]:
         """Return what makes one model better than another: right labels, then novel flips while they are lacking."""
-        return state.correct, min(state.novel_flips, self._request.min_flips)
+        correct = state.correct
+        if self._request.is_thrifty:
+            correct = min(correct, self._parent.correct + self._gain)
+        return correct, min(state.novel_flips, self._request.min_flips)
+
+    def _preference(self, base: _State, state: _State) -> tuple[int, ...]:
+        """Return what orders models, the best first; of equals the thrifty prefer the one that changes least."""
+        return (*(-value for value in self._rank(state)), abs(state.correct - base.correct))
 
     @property
     def _pause_steps(self) -> int:

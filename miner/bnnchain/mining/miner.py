@@ -60,7 +60,7 @@ class MiningOptions:
     architecture: Architecture | None = None
     """Shape wanted for the first new family; None: the zoo's for the data set."""
     is_thrifty: bool = False
-    """Of the children found together take the one of least gain: what is left serves later blocks, and none pays more
+    """Be content with the gain that the chain asks for: what is left serves later blocks, and nobody pays for more
     unless the data set has a bounty."""
     learning_percent: int = LEARNING_PERCENT
     """Share of the time that goes to learning beside a closed lottery; what is left of the power draws tickets.
