@@ -39,6 +39,7 @@ CREATE TABLE blocks (
     raw BLOB NOT NULL
 );
 CREATE INDEX blocks_by_parent ON blocks (previous, miner);
+CREATE INDEX blocks_by_height ON blocks (height, previous, miner);
 CREATE TABLE active (height INTEGER PRIMARY KEY, id BLOB NOT NULL REFERENCES blocks (id));
 CREATE TABLE datasets (id BLOB PRIMARY KEY, payload BLOB NOT NULL);
 CREATE TABLE sealed (                      -- this node's own blocks, written before anybody sees them
@@ -185,7 +186,8 @@ class Store:
         places = ",".join("?" * len(previous))
         with self._reading() as database:
             rows = database.execute(
-                f"SELECT raw FROM blocks WHERE previous IN ({places}) AND id NOT IN (SELECT id FROM active)"  # noqa: S608
+                f"SELECT raw FROM blocks WHERE previous IN ({places}) AND NOT EXISTS"  # noqa: S608
+                " (SELECT 1 FROM active WHERE active.height = blocks.height AND active.id = blocks.id)"
                 " ORDER BY sequence DESC LIMIT ?",
                 (*previous, limit),
             ).fetchall()

@@ -1,0 +1,51 @@
+"""What a node does beside serving: it reports miners who signed twice."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+from builders import ALICE, CAROL, MINER, Builder, make_spec
+from net.running import Nodes, eventually
+
+from bnnchain.accuser import Accuser
+from bnnchain.consensus.codec import encode_block
+from bnnchain.consensus.signatures import public_key
+from bnnchain.consensus.types import Equivocation
+from bnnchain.node import _accuse
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+
+@pytest.fixture
+async def nodes(tmp_path: Path) -> AsyncIterator[Nodes]:
+    made = Nodes(tmp_path)
+    yield made
+    await made.close()
+
+
+async def test_an_equivocation_seen_on_the_network_costs_the_miner_its_reward(nodes: Nodes) -> None:
+    spec = make_spec(coinbase_maturity_blocks=20)
+    honest, other = await nodes.start(spec=spec), nodes.make(spec=spec)
+    await nodes.start(other)
+    third = await nodes.start(spec=spec, dial=[honest, other])
+    accusing = asyncio.create_task(_accuse(third.network, Accuser(third.chain, third.mempool, ALICE)))
+    one, two = (encode_block(Builder(honest.chain, key=MINER).idle(nonce=nonce)) for nonce in range(2))
+    await honest.network.submit_block(one)
+    await eventually(lambda: third.height == 1)
+    await other.network.submit_block(two)
+    await eventually(third.chain.equivocations, "the rival came, and gave its miner away")
+    await honest.network.submit_block(encode_block(Builder(honest.chain, key=CAROL).idle()))
+    await eventually(lambda: len(honest.mempool), "the report was made with the next head, and relayed")
+    [report] = honest.mempool.waiting()
+    assert isinstance(report.body, Equivocation)
+    assert report.sender == public_key(ALICE)
+    block = Builder(honest.chain, key=CAROL).idle(transactions=honest.mempool.select(9, 1 << 18))
+    await honest.network.submit_block(encode_block(block))
+    await eventually(lambda: third.height == 3)
+    assert public_key(MINER) not in {coinbase.owner for coinbase in third.chain.head.coinbases}
+    assert third.chain.equivocations() == []
+    accusing.cancel()
