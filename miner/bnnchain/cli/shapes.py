@@ -17,6 +17,7 @@ from bnnchain.cli.options import data_option, home_option, json_option, say, wri
 from bnnchain.cli.shapes_report import describe_search, describe_shape, draw_pareto
 from bnnchain.consensus.params import BP, DEFAULT_PRESET, PRESETS
 from bnnchain.datasets import registry
+from bnnchain.exchange.extras import load_extra
 from bnnchain.exchange.files import write_model
 from bnnchain.exchange.provenance import Provenance
 from bnnchain.mining.shape_operators import ShapeSpace
@@ -99,6 +100,8 @@ def evolve(
 
     Ctrl-C ends the search and goes on with what it found.  A shape is mined with by `bnnchain mine --architecture`.
     """
+    if chart is not None:
+        load_extra("matplotlib", "bench")  # a search is long: what it will lack is said before it
     dataset = registry.load(dataset_name, data_dir, home.path / DATASETS_DIRECTORY)
     pool, params = dataset.pool, PRESETS[preset]
     space = ShapeSpace(

@@ -45,7 +45,10 @@ class ShapeSpace:
     max_mac_count: int
 
     def is_within(self, shape: Architecture) -> bool:
-        """Tell whether a shape keeps the bounds."""
+        """Tell whether a shape has the data set's input and classes, and keeps the bounds."""
+        given = (shape.height, shape.width, shape.planes, shape.classes)
+        if given != (self.height, self.width, self.planes, self.classes):
+            return False
         return shape.weight_count <= self.max_connection_count and shape.mac_count <= self.max_mac_count
 
     def fit(self, hidden: Sequence[Layer]) -> Architecture | None:
