@@ -89,3 +89,18 @@ def channels_last(*, seed: int = 0) -> Graph:
     graph.larq_sign().conv(7, 5).norm(7).add("Transpose", perm=[0, 2, 3, 1])
     graph.add("Reshape", graph.constant([-1, 7 * 9], np.int64)).larq_sign()
     return graph.dense(7 * 9, 6).norm(6).larq_sign().dense(6, 4).add("Softmax")
+
+
+def reshaped(*, planes: tuple[int, ...] | None = None, seed: int = 0) -> Graph:
+    """A network as tf2onnx exports it: Reshape where a transpose moves a side of 1, a 1x1 conv as thermometer."""
+    graph = Graph(("batch", 11, 11, 1), seed=seed)
+    graph.producer = "tf2onnx"
+    graph.add("Reshape", graph.constant([-1, 1, 11, 11], np.int64))
+    if planes is not None:
+        ones = graph.constant(np.ones((len(planes), 1, 1, 1)))
+        graph.add("Conv", ones, graph.constant(0.5 - np.array(planes)), kernel_shape=[1, 1])
+        graph.add("Transpose", perm=[0, 2, 3, 1]).larq_sign().add("Transpose", perm=[0, 3, 1, 2])
+    graph.conv(5, len(planes or (1,))).pool().norm(5).larq_sign()
+    graph.conv(6, 5).pool()  # one place is left
+    graph.add("Reshape", graph.constant([-1, 1, 1, 6], np.int64)).add("Transpose", perm=[0, 3, 1, 2]).norm(6)
+    return graph.add("Reshape", graph.constant([-1, 6], np.int64)).larq_sign().dense(6, 4)

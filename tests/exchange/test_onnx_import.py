@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 import pytest
-from exchange.graphs import FLOAT, Graph, channels_first, channels_last
+from exchange.graphs import FLOAT, Graph, channels_first, channels_last, reshaped
 from exchange.papers import papers, zoo_model
 from onnx import helper
 from random_networks import random_architecture, random_model
@@ -81,6 +81,24 @@ def test_channels_first_with_negative_scales(seed: int, tmp_path: Path) -> None:
 def test_channels_last_with_softmax(seed: int, tmp_path: Path) -> None:
     model, _ = import_onnx(channels_last(seed=seed).save(tmp_path / "m.onnx"), ReferenceEvaluator)
     assert model.architecture == Architecture(12, 12, 1, (Conv3x3(5, pool=True), Conv3x3(7), Dense(6), Dense(4)))
+
+
+@pytest.mark.parametrize("planes", [None, (128,), (3, 7, 200)])
+def test_reshapes_that_move_sides_of_one(planes: tuple[int, ...] | None, tmp_path: Path) -> None:
+    path = reshaped(planes=planes).save(tmp_path / "m.onnx")
+    model, provenance = import_onnx(path, ReferenceEvaluator, binary_input=planes is None)
+    count = len(planes or (1,))
+    assert model.architecture == Architecture(11, 11, count, (Conv3x3(5, pool=True), Conv3x3(6, pool=True), Dense(4)))
+    assert provenance.thresholds == planes
+
+
+def test_other_reshapes_are_refused(tmp_path: Path) -> None:
+    graph = Graph(("batch", 12, 12, 1))
+    graph.add("Reshape", graph.constant([-1, 1, 9, 16], np.int64)).larq_sign().conv(5, 1)
+    assert "reshapes otherwise than by moving sides of 1" in refusal(graph.save(tmp_path / "m.onnx"))
+    for planes in ((7, 3), (0, 5), (3, 300)):
+        message = refusal(reshaped(planes=planes).save(tmp_path / "m.onnx"))
+        assert "not set from rising grey values of 1 to 255" in message
 
 
 def test_negative_scale_before_the_pool(tmp_path: Path) -> None:

@@ -147,6 +147,8 @@ class _Walk:
         kernel = self._constant(node, 1)
         if kernel.ndim != 4:  # noqa: PLR2004  (out, in, y, x)
             refuse(node.name, "is not a convolution of images")
+        if not self.assembly.has_layers and self._input_sign is None and kernel.shape[1:] == (1, 1, 1):
+            return  # makes planes of grey values, which are found by running it
         self._start_layer()
         self.assembly.conv(node.name, kernel.transpose(2, 3, 1, 0))
         self._add_bias(node)
@@ -317,12 +319,35 @@ class _Walk:
 
     def _reshape(self, node: OnnxNode) -> None:
         shape = self._constant(node, 1).ravel().tolist()
-        if len(shape) != 2:  # noqa: PLR2004
-            refuse(node.name, "reshapes to something else than (batch, inputs)")
-        flat = OnnxNode("Flatten", node.name, node.inputs, node.outputs, {})
-        self._flatten(flat)
-        if shape[1] not in (-1, int(np.prod(self.assembly.size))):
+        if len(shape) > 2:  # noqa: PLR2004
+            self._rearrange(node, shape)
+            return
+        self._flatten(OnnxNode("Flatten", node.name, node.inputs, node.outputs, {}))
+        if len(shape) != 2 or shape[1] not in (-1, int(np.prod(self.assembly.size))):  # noqa: PLR2004
             refuse(node.name, "reshapes across images")
+
+    def _rearrange(self, node: OnnxNode, shape: list[int]) -> None:
+        """Follow a Reshape that moves sides of length 1 alone: tf2onnx writes such transposes so."""
+        if self._axes is None:
+            names = self._sides
+            lengths = dict(zip(names, self._content.input_shape, strict=False)) if "new" not in names else {}
+        else:
+            names = ["n", *self._flat_order] if self._axes == FLAT else list(self._axes)
+            lengths = dict(zip(("h", "w", "c"), self.assembly.size, strict=True))
+        sides = [lengths.get(name) or 0 for name in names[1:]]
+        wanted = [sides[index] if side == 0 and index < len(sides) else side for index, side in enumerate(shape[1:])]
+        if wanted.count(-1) == 1 and shape[0] != -1:
+            rest = int(np.prod([side for side in wanted if side != -1]))
+            wanted = [int(np.prod(sides)) // max(1, rest) if side == -1 else side for side in wanted]
+        if len(wanted) != len(sides) or [side for side in wanted if side != 1] != [side for side in sides if side != 1]:
+            refuse(node.name, "reshapes otherwise than by moving sides of 1")
+        long = iter([name for name, side in zip(names[1:], sides, strict=True) if side != 1])
+        short = iter([name for name, side in zip(names[1:], sides, strict=True) if side == 1])
+        moved = [names[0], *(next(short if side == 1 else long) for side in wanted)]
+        if self._axes is None:
+            self._sides = moved
+        else:
+            self._axes = tuple(moved)
 
     def _cast(self, node: OnnxNode) -> None:
         to = node.attributes["to"]
@@ -380,7 +405,7 @@ class _Walk:
                 return False
             if node.kind in {"GreaterOrEqual", "Greater"}:
                 return bool(self._other(node).any())
-            if node.kind in {"Add", "Sub", "Mul"}:
+            if node.kind in {"Add", "Sub", "Mul", "Conv"}:
                 return True
         return False
 
