@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from builders import (
     ALICE,
+    BOB,
     GENESIS_TIME,
     Builder,
     close_opened,
@@ -27,11 +28,14 @@ from builders import (
     make_validator,
     open_chain,
     outcome,
+    private_key,
     random_model,
     tiny_dataset,
     transfer,
 )
-from refusals import FOUNDED, all_refusals
+from learnable import OWN, known_datasets, payload_tree
+from refusals import all_refusals
+from uploads import activate, double_signed, found_uploaded, loser, mined, order, uploaded_id
 
 from bnnchain.bnn.bits import RICE_PARAMETER_BITS, BitWriter
 from bnnchain.bnn.encoding import (
@@ -45,21 +49,27 @@ from bnnchain.bnn.encoding import (
 )
 from bnnchain.bnn.zoo import ZOO
 from bnnchain.consensus import lottery
-from bnnchain.consensus.codec import encode_block, encode_header, encode_transaction
+from bnnchain.consensus.booking import earned_bounty, split_bounty
+from bnnchain.consensus.codec import encode_block, encode_header, encode_proof, encode_transaction
 from bnnchain.consensus.difficulty import asert, block_weight
 from bnnchain.consensus.election import election_order, join_offset
 from bnnchain.consensus.header import block_id, core_hash
+from bnnchain.consensus.lineage import new_family, novel_flip_count, novelty_of, with_child
 from bnnchain.consensus.params import PRESETS, encode_params, params_hash
+from bnnchain.consensus.registry import leaf_count, leaf_index, prove_available
+from bnnchain.consensus.signatures import public_key
 from bnnchain.consensus.spec import encode_spec
-from bnnchain.consensus.state import ChainState, genesis_state
+from bnnchain.consensus.state import ChainState, ModelRecord, genesis_state, own_dataset
 from bnnchain.consensus.transactions import transaction_id
-from bnnchain.consensus.types import BlockId, BlockKind, DatasetId
+from bnnchain.consensus.types import Amount, BlockId, BlockKind, Bounty, DatasetId, Height, ModelHash, PublicKey
+from bnnchain.datasets.manifest import encode_manifest
 from bnnchain.datasets.payload import encode_payload
 from bnnchain.wire import Writer, merkle_path, merkle_root, tagged_hash
 from bnnchain_kernels.model import Architecture, Conv3x3, Dense, Model
 
 if TYPE_CHECKING:
     from bnnchain.consensus.spec import ChainSpec
+    from bnnchain.consensus.types import Block
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 MAX_VECTOR_BYTES = 1 << 14
@@ -171,13 +181,18 @@ def transaction_vector() -> dict[str, Any]:
 
 
 def consensus_vectors() -> dict[str, Any]:
-    pool = tiny_dataset().pool
     return {
-        "pool": encode_payload(pool),
+        "datasets": [
+            {"manifest": encode_manifest(dataset.manifest), "payload": encode_payload(dataset.pool)}
+            for dataset in known_datasets().values()
+        ],
         "election": election_vectors(),
         "lottery": lottery_vectors(),
+        "novelty": novelty_vectors(),
+        "availability": availability_vectors(),
+        "bounties": bounty_vectors(),
         "asert": asert_vectors(),
-        "chains": [learned_chain(), mined_chain()],
+        "chains": [learned_chain(), mined_chain(), uploaded_chain(), raced_chain()],
         **invalid_vectors(),
     }
 
@@ -213,8 +228,8 @@ def election_vectors() -> list[dict[str, Any]]:
 
 def lottery_vectors() -> list[dict[str, Any]]:
     vectors = []
-    for number, shape in enumerate((SHAPES["odd-pool"], ZOO["cnn-4k"])):
-        core, nonce, logits = bytes([number]) * 32, 1 << (40 * number), np.arange(-6, 6, dtype=np.int32)
+    for number, shape in enumerate((SHAPES["odd-pool"], ZOO["cnn-4k"], ZOO["cnn-94k"], SHAPES["one-dense"])):
+        core, nonce, logits = bytes([number]) * 32, 1 << (21 * number), np.arange(-6, 6, dtype=np.int32)
         seed = lottery.ticket_seed(core, nonce)
         previous, dataset_id = bytes([9]) * 32, bytes([8]) * 32
         vectors.append(
@@ -237,6 +252,59 @@ def lottery_vectors() -> list[dict[str, Any]]:
     return vectors
 
 
+def novelty_vectors() -> list[dict[str, Any]]:
+    """Return a line of children with what their flips were worth, over the start of a second epoch."""
+    shape = Architecture(3, 3, 1, (Dense(4), Dense(3)))
+    rng, parent, vectors = np.random.default_rng(5), random_model(shape, 8), []
+    record = ModelRecord(parent, ModelHash(bytes(32)), BlockId(bytes(32)), Height(1), 0, 0, PublicKey(bytes(32)))
+    family = new_family(0, OWN, record, 0)
+    for generation in range(1, 13):
+        flips = np.sort(rng.choice(shape.weight_count, 5, replace=False)).astype(np.int64)
+        child = apply_flips(family.best.model, flips)
+        novel = novel_flip_count(family, flips)
+        family = with_child(family, replace(record, model=child, generation=generation))
+        seen = novelty_of(family)
+        both = int(np.unpackbits(seen.seen_zero & seen.seen_one).sum())
+        vectors.append({"flips": flips.tolist(), "novel": novel, "both_values": both, "child": model_hash(child)})
+    return [{"parent": encode_model(parent), "children": vectors}]
+
+
+def availability_vectors() -> list[dict[str, Any]]:
+    vectors = []
+    for number in range(12):
+        dataset_id = list(known_datasets())[number % 4]
+        manifest, previous = known_datasets()[dataset_id].manifest, BlockId(bytes([number]) * 32)
+        miner = public_key(private_key(number + 1))
+        proof = prove_available(previous, miner, manifest, payload_tree(dataset_id))
+        vectors.append(
+            {
+                "dataset_id": dataset_id,
+                "previous_hash": previous,
+                "miner": miner,
+                "leaves": leaf_count(manifest),
+                "index": leaf_index(previous, miner, manifest),
+                "proof": encode_proof(proof),
+            }
+        )
+    return vectors
+
+
+def bounty_vectors() -> list[dict[str, Any]]:
+    vectors, entry, params = [], own_dataset(tiny_dataset().manifest), make_params()
+    for pot, record, correct, has_parent in (
+        (10_000, 0, 300, False), (10_000, 300, 300, True), (10_000, 300, 301, True), (10_000, 300, 301, False),
+        (9_975, 301, 350, True), (1, 300, 699, True), (7, 300, 700, True), ((1 << 62) + 1, 1, 640, True),
+        (0, 5, 9, True),
+    ):  # fmt: skip
+        paid = earned_bounty(replace(entry, bounty=Amount(pot), record=record), correct)
+        shares = split_bounty(paid, has_parent=has_parent, params=params)
+        vectors.append(
+            {"pool": 700, "pot": pot, "record": record, "correct": correct, "has_parent": has_parent, "paid": paid,
+             "miner": shares[0], "parent": shares[1], "burned": shares[2]}
+        )  # fmt: skip
+    return vectors
+
+
 def asert_vectors() -> list[dict[str, Any]]:
     vectors = []
     for seconds, height in ((0, 0), (60, 0), (660, 0), (59, 0), (7, 5), (10**6, 3), (-(10**5), 9), (0, 10**4)):
@@ -252,6 +320,10 @@ def summary(state: ChainState) -> dict[str, Any]:
         "id": state.head,
         "weight": f"{state.weight:x}",
         "supply": state.supply,
+        "datasets": {
+            key.hex(): [int(entry.status), entry.window, entry.deposit, entry.bounty, entry.record]
+            for key, entry in state.datasets.items()
+        },
         "accounts": {key.hex(): [account.balance, account.nonce] for key, account in sorted(state.ledger)},
         "families": [
             [family.generation, family.model_count, family.best.correct, model_hash(family.best.model)]
@@ -293,6 +365,47 @@ def mined_chain() -> dict[str, Any]:
     return chain_vector("mined", spec, raws, states)
 
 
+def uploaded_chain() -> dict[str, Any]:
+    """Return a data set's life: proposed, active, learned on, topped up, suspended, closed; and a double signer."""
+    spec = make_spec(coinbase_maturity_blocks=4, suspended_blocks=3, suspend_blocks=12)
+    builder = Recorder(genesis_state(spec))
+    builder.extend(2)
+    activate(builder, 0, bounty=5_000)
+    builder.take(found_uploaded(builder))
+    builder.extend(8)
+    proof = double_signed(builder)
+    topped = order(Bounty(uploaded_id(), Amount(700)), BOB, nonce=1)
+    builder.extend(kind=BlockKind.IDLE, key=ALICE, transactions=[order(proof, BOB), topped])
+    builder.extend(9, kind=BlockKind.IDLE)
+    return chain_vector("uploaded", spec, builder.raws, builder.states)
+
+
+def raced_chain() -> dict[str, Any]:
+    """Return a closed lottery whose blocks carry the headers that lost against them."""
+    spec = make_spec(is_lottery_open=0)
+    builder = Recorder(genesis_state(spec))
+    for _ in range(4):
+        parent = builder.state
+        mined(builder)
+        mined(builder, stale=loser(parent))
+    return chain_vector("raced", spec, builder.raws, builder.states)
+
+
+class Recorder(Builder):
+    """A builder that keeps each block and each state."""
+
+    def __init__(self, state: ChainState) -> None:
+        super().__init__(state)
+        self.raws: list[bytes] = []
+        self.states: list[ChainState] = []
+
+    def take(self, block: Block) -> bytes:
+        raw = super().take(block)
+        self.raws.append(raw)
+        self.states.append(self.state)
+        return raw
+
+
 def verdict(state: ChainState, raw: bytes) -> str:
     """Return the code with which a block is refused as a child of ``state``."""
     code = outcome(lambda: make_validator().judge(state, raw, GENESIS_TIME + 10**6))
@@ -313,7 +426,7 @@ def invalid_vectors() -> dict[str, Any]:
             builder = Builder(chain)
             builder.extend(refusal.blocks)
             raw = refusal.make(builder)
-            parents = chain.store.active_blocks(1, FOUNDED + 2)
+            parents = chain.store.active_blocks(1, 99)
             close_opened()
         if len(raw) > MAX_VECTOR_BYTES:
             continue

@@ -22,13 +22,14 @@ times = st.integers(-(10**9), 10**9)
 heights = st.integers(0, 10**6)
 
 
-def published(target: int, time_delta_s: int, height_delta: int) -> int:
+def published(target: int, time_delta_s: int, height_delta: int, *, floors: bool) -> int:
     """Return what bitcoin-cash-node's CalculateASERT returns, before it is packed into nBits.
 
-    Its C++ division drops towards zero where ours floors (PROTOCOL.md, section 1).
+    floors: its C++ division drops towards zero where ours floors (PROTOCOL.md, section 7).
     """
     numerator = (time_delta_s - INTERVAL_S * (height_delta + 1)) * 65_536
     exponent = abs(numerator) // HALFLIFE_S * (1 if numerator >= 0 else -1)
+    exponent -= floors and numerator < 0 and numerator % HALFLIFE_S != 0
     shifts, frac = exponent >> 16, exponent % 65_536
     factor = 65_536 + ((195_766_423_245_049 * frac + 971_821_376 * frac**2 + 5_127 * frac**3 + (1 << 47)) >> 48)
     shifts -= 16
@@ -37,15 +38,64 @@ def published(target: int, time_delta_s: int, height_delta: int) -> int:
 
 
 @given(times, heights)
-def test_asert_is_the_published_algorithm(time_delta_s: int, height_delta: int) -> None:
+def test_asert_is_the_published_algorithm_but_for_its_rounding(time_delta_s: int, height_delta: int) -> None:
     ours = asert(ANCHOR, time_delta_s, height_delta, INTERVAL_S, HALFLIFE_S)
-    theirs = max(1, min(published(ANCHOR, time_delta_s, height_delta), MAX_TARGET))
-    numerator = (time_delta_s - INTERVAL_S * (height_delta + 1)) * 65_536
+    assert ours == max(1, min(published(ANCHOR, time_delta_s, height_delta, floors=True), MAX_TARGET))
+
+
+PUBLISHED = (
+    ("1d00ffff", 1, 0, ((2, 1_200, "1d00ffff"), (11, 6_600, "1d00ffff"))),
+    ("01010000", 1, 0, ((2, 1_200, "01010000"), (11, 6_600, "01010000"))),
+    (
+        "1d00ffff", 1, 0,
+        ((2, 0, "1d00fec5"), (290, 0, "1c7f62c0"), (578, 0, "1c3fb160"), (5_186, 0, "1a3fb160"),
+         (28_226, 0, "103fb160"), (47_522, 0, "0807f62c"), (60_194, 0, "027f6200"), (63_938, 0, "01030000"), (64_514, 0, "01010000")),
+    ),
+    (
+        "1802aee8", 1, 0,
+        ((2, 1_200, "1802aee8"), (3, 1_310, "1802ad91"), (9, 7_099, "1802b39c"), (12, 8_626, "1802b2db"),
+         (22, 18_902, "1802bed6"), (54, 37_423, "1802bcee"), (98, 61_599, "1802b6ae"), (126, 77_005, "1802b2cb"),
+         (156, 93_523, "1802aeb2"), (188, 115_789, "1802b735"), (264, 167_970, "1802c9d7"), (315, 202_203, "1802d455"),
+         (552, 338_121, "1802c249"), (575, 358_636, "1802d597"), (620, 378_438, "1802c0ec")),
+    ),
+    (
+        "1802aee8", 2_147_483_642, 1_234_567_290,
+        ((2_147_483_643, 1_234_568_190, "1802ae16"), (2_147_483_647, 1_234_569_390, "1802aacd"),
+         (2_147_483_648, 1_234_569_690, "1802a9fa"), (2_147_483_652, 1_234_570_890, "1802a6b7")),
+    ),
+)  # fmt: skip
+"""Of the test vectors that the specification of 2020-11-15 names, runs 1, 3, 5, 6 and 9, some lines each: the anchor's
+nBits, height and its parent's time, then height, time and nBits of the block after."""
+POW_LIMIT = 0xFFFF << 208
+
+
+def unpacked(bits: str) -> int:
+    size, mantissa = *bytes.fromhex(bits[:2]), int.from_bytes(bytes.fromhex(bits[2:]), "big")
+    return mantissa << 8 * (size - 3) if size >= 3 else mantissa >> 8 * (3 - size)
+
+
+def packed(target: int) -> str:
+    size = -(-target.bit_length() // 8)
+    mantissa = target >> 8 * (size - 3) if size >= 3 else target << 8 * (3 - size)
+    return f"{size + 1:02x}{mantissa >> 8:06x}" if mantissa & 0x800000 else f"{size:02x}{mantissa:06x}"
+
+
+LINES = [(bits, height, time, *line) for bits, height, time, lines in PUBLISHED for line in lines]
+
+
+@pytest.mark.parametrize(("anchor", "anchor_height", "anchor_time", "height", "time", "bits"), LINES)
+def test_the_published_cases(
+    anchor: str, anchor_height: int, anchor_time: int, height: int, time: int, bits: str
+) -> None:
+    given_ = (unpacked(anchor), time - anchor_time, height - anchor_height)
+    theirs = max(1, min(published(*given_, floors=False), POW_LIMIT))
+    assert packed(theirs) == bits
+    ours = min(asert(*given_, INTERVAL_S, HALFLIFE_S), POW_LIMIT)
+    numerator = (given_[1] - INTERVAL_S * (given_[2] + 1)) * 65_536
     if numerator >= 0 or numerator % HALFLIFE_S == 0:
-        assert ours == theirs
+        assert packed(ours) == bits
     else:
-        # One 65,536th of a half-life lower at most.
-        assert theirs * 65_530 // 65_536 <= ours <= theirs
+        assert theirs * 65_530 // 65_536 <= ours <= theirs, "one 65,536th of a half-life lower at most"
 
 
 @pytest.mark.parametrize("halvings", [-20, -3, -1, 0, 1, 2, 30])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from builders import GENESIS_TIME, made_up_state, outcome
 
 from bnnchain.bnn.encoding import (
     apply_difference,
+    apply_flips,
     canonical_bytes,
     decode_model,
     encode_architecture,
@@ -26,18 +28,30 @@ from bnnchain.bnn.encoding import (
 from bnnchain.bnn.zoo import ZOO
 from bnnchain.chain.validator import Validator
 from bnnchain.consensus import lottery
-from bnnchain.consensus.codec import decode_block, decode_header, decode_transaction, encode_block, encode_header
+from bnnchain.consensus.booking import earned_bounty, split_bounty
+from bnnchain.consensus.codec import (
+    decode_block,
+    decode_header,
+    decode_proof,
+    decode_transaction,
+    encode_block,
+    encode_header,
+    encode_proof,
+)
 from bnnchain.consensus.difficulty import asert, block_weight
 from bnnchain.consensus.election import election_order, join_offset
 from bnnchain.consensus.errors import CODES
 from bnnchain.consensus.header import block_id, core_hash
+from bnnchain.consensus.lineage import new_family, novel_flip_count, novelty_of, with_child
 from bnnchain.consensus.params import PRESETS, encode_params, params_hash, read_params
+from bnnchain.consensus.registry import leaf_count, leaf_index
 from bnnchain.consensus.spec import decode_spec, encode_spec
-from bnnchain.consensus.state import ChainState, genesis_state
+from bnnchain.consensus.state import ChainState, ModelRecord, genesis_state, own_dataset
 from bnnchain.consensus.transactions import transaction_id
-from bnnchain.consensus.types import BlockId, DatasetId
+from bnnchain.consensus.types import BlockId, DatasetId, Height, ModelHash, PublicKey
 from bnnchain.datasets.dataset import dataset_from_payloads
-from bnnchain.wire import Reader, Writer, merkle_path, merkle_root, tagged_hash
+from bnnchain.datasets.manifest import Manifest, decode_manifest
+from bnnchain.wire import Reader, Writer, merkle_path, merkle_root, tagged_hash, verify_merkle_path
 from bnnchain_kernels.errors import Invalid
 from bnnchain_kernels.reference import ReferenceEvaluator
 
@@ -158,6 +172,47 @@ def test_tickets(vector: dict[str, Any]) -> None:
     assert lottery.lottery_value(seed, logits).hex() == vector["y"]
 
 
+@named(CONSENSUS["novelty"])
+def test_novelty(vector: dict[str, Any]) -> None:
+    parent = decode_model(raw(vector["parent"]))
+    record = ModelRecord(parent, ModelHash(b""), BlockId(b""), Height(1), 0, 0, PublicKey(b""))
+    family = new_family(0, DatasetId(b""), record, 0)
+    for child in vector["children"]:
+        flips = np.array(child["flips"], np.int64)
+        assert novel_flip_count(family, flips) == child["novel"]
+        model = apply_flips(family.best.model, flips)
+        assert model_hash(model).hex() == child["child"]
+        family = with_child(family, replace(record, model=model))
+        seen = novelty_of(family)
+        assert int(np.unpackbits(seen.seen_zero & seen.seen_one).sum()) == child["both_values"]
+
+
+def manifest_of(dataset_id: str) -> Manifest:
+    manifests = [decode_manifest(raw(dataset["manifest"])) for dataset in CONSENSUS["datasets"]]
+    return next(manifest for manifest in manifests if manifest.dataset_id.hex() == dataset_id)
+
+
+@named(CONSENSUS["availability"])
+def test_availability(vector: dict[str, Any]) -> None:
+    manifest, previous, miner = manifest_of(vector["dataset_id"]), raw(vector["previous_hash"]), raw(vector["miner"])
+    assert leaf_count(manifest) == vector["leaves"]
+    assert leaf_index(BlockId(previous), PublicKey(miner), manifest) == vector["index"]
+    proof = decode_proof(raw(vector["proof"]))
+    assert proof.dataset_id.hex() == vector["dataset_id"]
+    assert encode_proof(proof).hex() == vector["proof"]
+    assert verify_merkle_path(manifest.pool_root, proof.leaf, vector["index"], vector["leaves"], proof.path)
+
+
+@named(CONSENSUS["bounties"])
+def test_bounties(vector: dict[str, Any]) -> None:
+    spec = decode_spec(raw(CONSENSUS["chains"][0]["spec"]))
+    assert spec.dataset.pool_size == vector["pool"]
+    entry = replace(own_dataset(spec.dataset), bounty=vector["pot"], record=vector["record"])
+    paid = earned_bounty(entry, vector["correct"])
+    shares = split_bounty(paid, has_parent=vector["has_parent"], params=spec.params_at(0))
+    assert (paid, *shares) == (vector["paid"], vector["miner"], vector["parent"], vector["burned"])
+
+
 @named(CONSENSUS["asert"])
 def test_targets(vector: dict[str, Any]) -> None:
     target = asert(1 << 240, vector["time"], vector["height"], 60, 600)
@@ -168,8 +223,9 @@ def test_targets(vector: dict[str, Any]) -> None:
 @lru_cache
 def validator() -> Validator:
     made = Validator(ReferenceEvaluator)
-    manifest = decode_spec(raw(CONSENSUS["chains"][0]["spec"])).dataset
-    made.add_dataset(DatasetId(manifest.dataset_id), dataset_from_payloads(manifest, raw(CONSENSUS["pool"])).pool)
+    for dataset in CONSENSUS["datasets"]:
+        manifest = decode_manifest(raw(dataset["manifest"]))
+        made.add_dataset(DatasetId(manifest.dataset_id), dataset_from_payloads(manifest, raw(dataset["payload"])).pool)
     return made
 
 
@@ -196,6 +252,11 @@ def test_chains(vector: dict[str, Any]) -> None:
             for family in state.families
         ]
         assert families == block["families"]
+        datasets = {
+            key.hex(): [int(entry.status), entry.window, entry.deposit, entry.bounty, entry.record]
+            for key, entry in state.datasets.items()
+        }
+        assert datasets == block["datasets"]
 
 
 @named(CONSENSUS["invalid"])
