@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
@@ -104,7 +105,7 @@ def _read_archive(data: bytes) -> tuple[str, bytes, str | None]:
             papers = read(PAPERS_ENTRY, MAX_JSON_BYTES).decode(errors="replace") if PAPERS_ENTRY in entries else None
             config = read(CONFIG_ENTRY, MAX_CONFIG_BYTES).decode(errors="replace")
             return config, read(WEIGHTS_ENTRY, MAX_FILE_BYTES), papers
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError, zipfile.zlib.error) as error:  # type: ignore[attr-defined]
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError, zlib.error) as error:
         raise Invalid("bad-import", reason=f"a broken archive: {type(error).__name__}") from None
 
 
