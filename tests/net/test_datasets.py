@@ -212,3 +212,43 @@ async def test_the_verdict_names_the_data_set_that_the_block_needs(nodes: Nodes)
         verdict = await client.announce_block(raw)
     assert verdict.missing_dataset_id == rich.chain.spec.dataset.dataset_id
     await rich.network.stop()
+
+
+async def test_a_slow_pool_holds_up_no_blocks(nodes: Nodes) -> None:
+    """A peer that takes for ever over a pool nobody counts on yet must not keep us from the chain."""
+    slow, quick = holding(nodes), proposing(nodes)
+    stuck, released = asyncio.Event(), asyncio.Event()
+
+    async def crawl(_request: pb.ChunkRange) -> list[pb.RawChunk]:
+        stuck.set()
+        await released.wait()
+        raise Unavailable("never mind")
+
+    slow.network._server._dataset_chunks = crawl  # type: ignore[method-assign]
+    await nodes.start(slow)
+    poor = await nodes.start(spec=small_spec(), dial=[slow])
+    await asyncio.wait_for(stuck.wait(), 10)
+    quick.idle(200)
+    await nodes.start(quick)
+    async with NodeClient(quick.address) as node:
+        await asyncio.wait_for(poor.network._sync.catch_up(node), 10)
+    assert poor.height == 201
+    released.set()
+
+
+async def test_two_peers_that_send_the_same_pool_at_once_have_done_nothing_wrong(nodes: Nodes) -> None:
+    rich = await nodes.start(holding(nodes))
+    poor = proposing(nodes)
+    sync, [dataset_id] = poor.network._sync, STRANGE[:1]
+    honest = rich.network._server._dataset_chunks
+    [chunk] = ChunkTree(PAYLOADS[dataset_id])
+
+    async def overtaken(request: pb.ChunkRange) -> list[pb.RawChunk]:
+        sync._assembler(dataset_id).add(chunk)  # it came from elsewhere while the answer was on its way
+        return await honest(request)
+
+    rich.network._server._dataset_chunks = overtaken  # type: ignore[method-assign]
+    async with NodeClient(rich.address) as node:
+        await sync.fetch_datasets(node)
+    assert not poor.chain.missing_datasets()
+    await poor.network.stop()

@@ -45,6 +45,7 @@ class Sync:
         self._intake = intake
         self._chain = intake.chain
         self._lock = asyncio.Lock()
+        self._dataset_lock = asyncio.Lock()
         self._assemblers: OrderedDict[DatasetId, ChunkAssembler] = OrderedDict()
 
     @property
@@ -53,14 +54,14 @@ class Sync:
         return self._lock.locked()
 
     async def catch_up(self, node: NodeClient) -> int:
-        """Fetch missing data sets, then the node's chain above the fork with ours; return how many blocks were new.
+        """Fetch the node's chain above the fork with ours, and the pools it needs; return how many blocks were new.
 
         Which chain counts is decided block by block as each is imported.  Raises :class:`Invalid` where the node sent
         what breaks a rule, :class:`Unavailable` where it or something else is not there; what came before is kept.
         """
         async with self._lock:
             while True:
-                await self._fetch_datasets(node)
+                await self._fetch_datasets(node, only_active=True)
                 known = set(await self._intake.read(self._chain.missing_datasets))
                 try:
                     return await self._fetch_blocks(node)
@@ -70,9 +71,12 @@ class Sync:
                         raise
 
     async def fetch_datasets(self, node: NodeClient) -> None:
-        """Fetch the missing data sets' pools, as far as the node has them; raises :class:`Invalid` for junk."""
-        async with self._lock:
-            await self._fetch_datasets(node)
+        """Fetch the missing data sets' pools, as far as the node has them; raises :class:`Invalid` for junk.
+
+        Blocks may be fetched meanwhile: nobody's slow pool holds up the chain.
+        """
+        async with self._dataset_lock:
+            await self._fetch_datasets(node, only_active=False)
 
     async def push(self, node: NodeClient, locator: Sequence[BlockId]) -> int:
         """Send our active chain above the fork with a node's ``locator``; return how many blocks it took as new."""
@@ -139,8 +143,11 @@ class Sync:
             new_count += (await self._intake.import_block(raw)).is_new
         return [previous], new_count
 
-    async def _fetch_datasets(self, node: NodeClient) -> None:
+    async def _fetch_datasets(self, node: NodeClient, *, only_active: bool) -> None:
         for dataset_id in await self._intake.read(self._chain.missing_datasets):
+            entry = self._chain.head.datasets.get(dataset_id)
+            if only_active and not (entry and entry.is_active):
+                continue
             try:
                 await self._fetch_dataset(node, dataset_id)
             except Unavailable as error:
@@ -150,8 +157,9 @@ class Sync:
         assembler = self._assembler(dataset_id)
         while missing := assembler.missing:
             start, count = missing[0], _run_length(missing[:MAX_RANGE_CHUNKS])
-            added = [assembler.add(chunk) for chunk in await node.dataset_chunks(dataset_id, start, count)]
-            if not any(added):
+            for chunk in await node.dataset_chunks(dataset_id, start, count):
+                assembler.add(chunk)  # another peer may have sent it meanwhile
+            if assembler.missing[:1] == [start]:
                 raise Invalid("bad-range", reason="no chunk that was asked for", start=start)
         await self._finish(dataset_id, assembler)
 
