@@ -33,6 +33,7 @@ from builders import (
     tiny_dataset,
     transfer,
 )
+from curve import MESSAGE, TORSION, L, challenge, encode, signature_of, spellings
 from learnable import OWN, known_datasets, payload_tree
 from refusals import all_refusals
 from uploads import activate, double_signed, found_uploaded, loser, mined, order, uploaded_id
@@ -57,11 +58,21 @@ from bnnchain.consensus.header import block_id, core_hash
 from bnnchain.consensus.lineage import new_family, novel_flip_count, novelty_of, with_child
 from bnnchain.consensus.params import PRESETS, encode_params, params_hash
 from bnnchain.consensus.registry import leaf_count, leaf_index, prove_available
-from bnnchain.consensus.signatures import public_key
+from bnnchain.consensus.signatures import is_valid, public_key
 from bnnchain.consensus.spec import encode_spec
 from bnnchain.consensus.state import ChainState, ModelRecord, genesis_state, own_dataset
 from bnnchain.consensus.transactions import transaction_id
-from bnnchain.consensus.types import Amount, BlockId, BlockKind, Bounty, DatasetId, Height, ModelHash, PublicKey
+from bnnchain.consensus.types import (
+    Amount,
+    BlockId,
+    BlockKind,
+    Bounty,
+    DatasetId,
+    Height,
+    ModelHash,
+    PublicKey,
+    Signature,
+)
 from bnnchain.datasets.manifest import encode_manifest
 from bnnchain.datasets.payload import encode_payload
 from bnnchain.wire import Writer, merkle_path, merkle_root, tagged_hash
@@ -186,6 +197,7 @@ def consensus_vectors() -> dict[str, Any]:
             {"manifest": encode_manifest(dataset.manifest), "payload": encode_payload(dataset.pool)}
             for dataset in known_datasets().values()
         ],
+        "signatures": signature_vectors(),
         "election": election_vectors(),
         "lottery": lottery_vectors(),
         "novelty": novelty_vectors(),
@@ -195,6 +207,30 @@ def consensus_vectors() -> dict[str, Any]:
         "chains": [learned_chain(), mined_chain(), uploaded_chain(), raced_chain()],
         **invalid_vectors(),
     }
+
+
+def signature_vectors() -> list[dict[str, Any]]:
+    """Return the edges of "Taming the many EdDSAs": small and mixed orders, spellings of points and of S."""
+    made: list[tuple[str, bytes, bytes, bytes]] = []
+    key, signature = signature_of(5, 7)
+    made.append(("honest", key, signature, MESSAGE))
+    for a, r in ((0, 1), (1, 0), (4, 0), (0, 4), (4, 4), (2, 6), (3, 5), (7, 7)):
+        message = MESSAGE + bytes([a, r])
+        made.append((f"mixed order {a} {r}", *signature_of(5, 7, TORSION[a], TORSION[r], message), message))
+    for index, small in enumerate(TORSION):
+        for number, data in enumerate(spellings(small)):
+            made.append((f"small A {index} spelt {number}", data, signature, MESSAGE))
+            s = challenge(data, key) * 5 % L
+            made.append((f"small R {index} spelt {number}", key, data + s.to_bytes(32, "little"), MESSAGE))
+    for multiple in (1, 2, 15):
+        s = int.from_bytes(signature[32:], "little") + multiple * L
+        made.append((f"S plus {multiple} L", key, signature[:32] + s.to_bytes(32, "little"), MESSAGE))
+    made.append(("small A and R", encode(TORSION[1]), encode(TORSION[1]) + bytes(32), MESSAGE))
+    return [
+        {"name": name, "key": key, "message": message, "signature": signature,
+         "is_valid": is_valid(PublicKey(key), message, Signature(signature))}
+        for name, key, signature, message in made
+    ]  # fmt: skip
 
 
 def election_vectors() -> list[dict[str, Any]]:

@@ -45,10 +45,11 @@ from bnnchain.consensus.header import block_id, core_hash
 from bnnchain.consensus.lineage import new_family, novel_flip_count, novelty_of, with_child
 from bnnchain.consensus.params import PRESETS, encode_params, params_hash, read_params
 from bnnchain.consensus.registry import leaf_count, leaf_index
+from bnnchain.consensus.signatures import is_valid
 from bnnchain.consensus.spec import decode_spec, encode_spec
 from bnnchain.consensus.state import ChainState, ModelRecord, genesis_state, own_dataset
 from bnnchain.consensus.transactions import transaction_id
-from bnnchain.consensus.types import BlockId, DatasetId, Height, ModelHash, PublicKey
+from bnnchain.consensus.types import BlockId, DatasetId, Height, ModelHash, PublicKey, Signature
 from bnnchain.datasets.dataset import dataset_from_payloads
 from bnnchain.datasets.manifest import Manifest, decode_manifest
 from bnnchain.wire import Reader, Writer, merkle_path, merkle_root, tagged_hash, verify_merkle_path
@@ -145,6 +146,12 @@ def test_presets(vector: dict[str, Any]) -> None:
     assert params == PRESETS[vector["name"]]
     assert params_hash(params).hex() == vector["hash"]
     assert encode_params(params).hex() == vector["bytes"]
+
+
+@named(CONSENSUS["signatures"])
+def test_signatures(vector: dict[str, Any]) -> None:
+    key, signature = PublicKey(raw(vector["key"])), Signature(raw(vector["signature"]))
+    assert is_valid(key, raw(vector["message"]), signature) is vector["is_valid"]
 
 
 @named(CONSENSUS["election"])
