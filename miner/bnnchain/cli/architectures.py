@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bnnchain.bnn.notation import parse_architecture
+import click
+
+from bnnchain.bnn.notation import format_architecture, parse_architecture
 from bnnchain.bnn.zoo import ZOO
 from bnnchain.exchange.files import read_model
 from bnnchain_kernels.errors import Invalid
 
 if TYPE_CHECKING:
-    import click
-
     from bnnchain_kernels.model import Architecture
 
 METAVAR = f"[{'|'.join(ZOO)}|SHAPE|FILE]"
@@ -21,14 +21,20 @@ METAVAR = f"[{'|'.join(ZOO)}|SHAPE|FILE]"
 
 def to_architecture(_context: click.Context, _parameter: click.Parameter, value: str | None) -> Architecture | None:
     """Return the shape of an option's value, None where there is none."""
-    return None if value is None else find_architecture(value)
+    try:
+        return None if value is None else find_architecture(value)
+    except Invalid as error:
+        raise click.BadParameter(str(error)) from None
 
 
 def to_architectures(
     _context: click.Context, _parameter: click.Parameter, value: tuple[str, ...]
 ) -> tuple[Architecture, ...]:
     """Return the shapes of an option that may be repeated."""
-    return tuple(find_architecture(each) for each in value)
+    try:
+        return tuple(find_architecture(each) for each in value)
+    except Invalid as error:
+        raise click.BadParameter(str(error)) from None
 
 
 def find_architecture(text: str) -> Architecture:
@@ -44,3 +50,8 @@ def find_architecture(text: str) -> Architecture:
     if "-conv" in text or "-dense" in text:
         return parse_architecture(text)
     raise Invalid("unknown-architecture", name=ascii(text[:64]), known=f"{', '.join(ZOO)}, a shape or a model file")
+
+
+def name_architecture(architecture: Architecture) -> str:
+    """Return a shape's name in the zoo, or its notation."""
+    return next((name for name, shape in ZOO.items() if shape == architecture), format_architecture(architecture))

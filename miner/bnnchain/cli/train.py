@@ -13,7 +13,7 @@ import click
 
 from bnnchain.backends import evaluator_factory
 from bnnchain.bnn.encoding import encode_model, model_hash
-from bnnchain.bnn.zoo import ZOO
+from bnnchain.cli.architectures import METAVAR, name_architecture, to_architecture
 from bnnchain.cli.dataset import DATASETS_DIRECTORY
 from bnnchain.cli.options import backend_option, data_option, home_option, json_option, say, write_json
 from bnnchain.cli.run import SEED_BITS
@@ -29,13 +29,14 @@ if TYPE_CHECKING:
     from bnnchain.datasets.dataset import Dataset
     from bnnchain.home import Home
     from bnnchain.mining.founders import FoundedModel, FoundProgress
+    from bnnchain_kernels.model import Architecture
 
 
 @click.command()
 @home_option
 @click.option("--dataset", "dataset_name", default="mnist", show_default=True, help="Data set to train on.")
 @data_option
-@click.option("--architecture", type=click.Choice(list(ZOO)), required=True, help="Shape of the model.")
+@click.option("--architecture", callback=to_architecture, metavar=METAVAR, required=True, help="Shape of the model.")
 @click.option("--epochs", type=click.IntRange(1, 10_000), default=10, show_default=True, help="Passes over the pool.")
 @click.option("--seed", type=click.IntRange(min=0), help="Of the training's random choices.  [default: random]")
 @click.option("--trainer", type=click.Choice(FOUNDERS), default="larq", show_default=True, help="Who trains.")
@@ -51,7 +52,7 @@ def train(
     home: Home,
     dataset_name: str,
     data_dir: Path | None,
-    architecture: str,
+    architecture: Architecture,
     epochs: int,
     seed: int | None,
     trainer: str,
@@ -68,10 +69,10 @@ def train(
     dataset = registry.load(dataset_name, data_dir, home.path / DATASETS_DIRECTORY)
     factory = evaluator_factory(backend)
     seed = secrets.randbits(SEED_BITS) if seed is None else seed
-    out = out or Path(f"{architecture}.bnn")
+    out = out or Path(f"{name_architecture(architecture)}.bnn")
     with _interrupts() as is_interrupted:
         founded = founder.found(
-            ZOO[architecture],
+            architecture,
             dataset.pool,
             factory(dataset.pool),
             seed=seed,
@@ -88,7 +89,7 @@ def train(
             "hash": model_hash(founded.model).hex(),
             "wire_bytes": len(encode_model(founded.model)),
             "dataset": dataset.manifest.name,
-            "architecture": architecture,
+            "architecture": name_architecture(architecture),
             "trainer": founder.name,
             "seed": seed,
             "epochs": round(founded.epochs, 2),
