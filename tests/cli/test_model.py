@@ -193,7 +193,7 @@ def test_import_goes_by_the_files_ending(tmp_path: Path) -> None:
     [
         ("onnx", "onnx", ["export", "--format", "onnx", "MODEL", "-o", "x.onnx"]),
         ("tensorflow", "train", ["export", "--format", "keras", "MODEL", "-o", "x.keras"]),
-        ("tensorflow", "train", ["export", "--format", "tflite", "MODEL", "-o", "x.tflite"]),
+        ("larq_compute_engine", "tflite", ["export", "--format", "tflite", "MODEL", "-o", "x.tflite"]),
         ("onnx", "onnx", ["import", "x.onnx", "-o", "x.bnn"]),
         ("h5py", "train", ["import", "x.h5", "-o", "x.bnn"]),
         ("PIL.Image", "images", ["predict", "--model", "MODEL", "x.png"]),

@@ -30,8 +30,18 @@ def load_extra(name: str, extra: str) -> ModuleType:
 
 def load_larq() -> tuple[ModuleType, ModuleType]:
     """Return (tf_keras, larq), on the processor alone; raises :class:`Unavailable` without the extra ``train``."""
-    for variable, value in TENSORFLOW_ENVIRONMENT.items():
-        os.environ.setdefault(variable, value)
+    _prepare_tensorflow()
     load_extra("tensorflow", "train")
     keras = load_extra("tf_keras", "train")
     return keras, load_extra("larq", "train")
+
+
+def load_compute_engine() -> ModuleType:
+    """Return Larq Compute Engine; raises :class:`Unavailable` without the extra ``tflite``."""
+    _prepare_tensorflow()
+    return load_extra("larq_compute_engine", "tflite")
+
+
+def _prepare_tensorflow() -> None:
+    for variable, value in TENSORFLOW_ENVIRONMENT.items():
+        os.environ.setdefault(variable, value)

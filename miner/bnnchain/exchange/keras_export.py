@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bnnchain.exchange.extras import load_extra, load_larq
+from bnnchain.exchange.extras import load_compute_engine, load_extra, load_larq
 from bnnchain.exchange.floats import FloatLayer, float_layers
 from bnnchain.exchange.provenance import METADATA_KEY, validate_thresholds
 from bnnchain_kernels.errors import Fault, Invalid
@@ -56,10 +56,10 @@ def export_keras(model: Model, provenance: Provenance, thresholds: tuple[int, ..
 def export_tflite(model: Model, provenance: Provenance, thresholds: tuple[int, ...] | None) -> bytes:
     """Return the model converted by Larq Compute Engine, its input and output those of :func:`export_keras`.
 
-    The batch is 1; the provenance is the metadata buffer ``bnnchain``.
+    The batch is 1; the provenance is the metadata buffer ``bnnchain``.  Raises
+    :class:`~bnnchain_kernels.errors.Unavailable` without the extra ``tflite``.
     """
-    load_larq()
-    engine = load_extra("larq_compute_engine", "train")
+    engine = load_compute_engine()
     converted = engine.convert_keras_model(build_larq(model, thresholds, 1))
     return _with_metadata(bytes(converted), provenance)
 
