@@ -21,7 +21,7 @@ from bnnchain.datasets.create import (
     CreateRequest,
     create_dataset,
 )
-from bnnchain.datasets.directory import write_directory
+from bnnchain.datasets.directory import validate_free, write_directory
 from bnnchain.datasets.labelled import Source
 from bnnchain.exchange.image_folder import load_folder
 from bnnchain_kernels.model import MAX_PLANES, MAX_SIDE
@@ -126,9 +126,10 @@ def create(
         seed=seed,
         drop_conflicts=drop_conflicts,
     )
+    directory = out or home.path / DATASETS_DIRECTORY / name
+    validate_free(directory)
     images = _load(source, size, invert=invert, skip_broken=skip_broken)
     created = create_dataset(images, request)
-    directory = out or home.path / DATASETS_DIRECTORY / name
     write_directory(directory, created)
     write_json(json_file, _describe(created, images, directory))
     tell = say(json_file)

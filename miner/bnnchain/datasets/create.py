@@ -24,8 +24,10 @@ from bnnchain.datasets.hidden import hidden_root, hidden_salt
 from bnnchain.datasets.manifest import Manifest
 from bnnchain.datasets.payload import encode_payload, pack_pixels
 from bnnchain.datasets.thresholds import histogram, otsu, quantiles
+from bnnchain.wire import HASH_BYTES, ZERO_HASH
 from bnnchain_kernels.errors import Invalid
 from bnnchain_kernels.evaluator import Samples
+from bnnchain_kernels.model import MIN_CLASSES
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -55,6 +57,7 @@ class CreateRequest:
     hidden_bp: share of each class that is held out; a source's own split comes before it.
     drop_conflicts: drop equal images of different classes instead of refusing them.
     secret: of the owner, at least 32 random bytes; salts the commitment to the held-out samples.
+    Raises ``bad-manifest`` or ``bad-dataset``, so that nothing is read for a request that cannot be met.
     """
 
     name: str
@@ -70,6 +73,20 @@ class CreateRequest:
     def __post_init__(self) -> None:
         if len(self.secret) < MIN_SECRET_BYTES or not 0 <= self.hidden_bp < BP:
             raise Invalid("bad-dataset", reason="secret or held-out share", hidden_bp=self.hidden_bp)
+        # Names, texts and thresholds are the manifest's to judge; the rest of this one stands for anything.
+        Manifest(
+            name=self.name,
+            height=1,
+            width=1,
+            thresholds=bytes([1]) if self.thresholds is None else self.thresholds,
+            classes=MIN_CLASSES,
+            pool_size=1,
+            hidden_size=0,
+            pool_root=b"\1" * HASH_BYTES,
+            hidden_root=ZERO_HASH,
+            licence=self.licence,
+            origin=self.origin,
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,7 +118,9 @@ def create_dataset(source: Source, request: CreateRequest) -> CreatedDataset:
     """
     rng = np.random.default_rng(request.seed)
     pool, hidden = _split(source, request.hidden_bp, rng)
-    thresholds = request.thresholds or _choose(pool.images.pixels[pool.indices], request.planes)
+    thresholds = request.thresholds
+    if thresholds is None:
+        thresholds = _choose(pool.images.pixels[pool.indices], request.planes)
     packed = [_pack(part, thresholds) for part in (pool, hidden)]
     kept, dropped = _without_duplicates((pool, hidden), packed, drop_conflicts=request.drop_conflicts)
     samples = []
@@ -155,9 +174,10 @@ def _choose(pixels: UInt8Array, planes: int) -> bytes:
 
 def _pack(part: _Part, thresholds: bytes) -> UInt8Array:
     _, height, width = part.images.pixels.shape
-    size = len(part.indices) * (-(-height * width * len(thresholds) // 8) + 1)
-    if size > MAX_PAYLOAD_BYTES:
-        raise Invalid("bad-dataset", reason="payload too large", size=size, limit=MAX_PAYLOAD_BYTES)
+    sample_bytes = -(-height * width * len(thresholds) // 8) + 1
+    count, most = len(part.indices), MAX_PAYLOAD_BYTES // sample_bytes
+    if count > most:
+        raise Invalid("bad-dataset", reason="payload too large", images=count, fit=most, limit_bytes=MAX_PAYLOAD_BYTES)
     return pack_pixels(part.images.pixels[part.indices], thresholds)
 
 

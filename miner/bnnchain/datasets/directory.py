@@ -35,6 +35,12 @@ def is_dataset_directory(path: Path) -> bool:
     return os.path.isfile(path / MANIFEST_FILE)  # noqa: PTH113  (False, not an error, for a path that cannot be)
 
 
+def validate_free(path: Path) -> None:
+    """Raise ``bad-dataset`` where there is something at ``path``."""
+    if os.path.lexists(path):
+        raise Invalid("bad-dataset", reason="there is something already; nothing is overwritten", path=path)
+
+
 def write_directory(path: Path, created: CreatedDataset) -> None:
     """Write a data set's files; they become visible under ``path`` all at once.
 
@@ -52,8 +58,7 @@ def write_directory(path: Path, created: CreatedDataset) -> None:
             (HIDDEN_FILE, encode_payload(dataset.heldout), PRIVATE_MODE),
             (SALT_FILE, created.salt, PRIVATE_MODE),
         ]
-    if path.exists() or path.is_symlink():
-        raise Invalid("bad-dataset", reason="there is something already; nothing is overwritten", path=path)
+    validate_free(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         part = Path(mkdtemp(prefix=f".{path.name}-", dir=path.parent))
