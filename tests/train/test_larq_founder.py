@@ -155,7 +155,7 @@ def test_the_founder_never_imports_tensorflow_and_its_end_is_the_workers() -> No
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize(("name", "epochs", "wanted"), [("cnn-4k", 20, 0.90), ("cnn-94k", 4, 0.98)])
+@pytest.mark.parametrize(("name", "epochs", "wanted"), [("cnn-4k", 12, 0.90), ("cnn-94k", 4, 0.98)])
 def test_mnist(name: str, epochs: int, wanted: float, mnist_directory: Path, tmp_path: Path) -> None:
     out = tmp_path / "model.bnn"
     report = bnnchain_json(
