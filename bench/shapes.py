@@ -1,6 +1,7 @@
 """Which shapes does evolution find that beat cnn-4k, within 20 minutes of two cores?
 
     python bench/shapes.py --data DIR [--seeds 3] [--threads 2] [--json FILE] [--chart STEM]
+    python bench/shapes.py --redraw FILE --chart STEM
 
 DIR holds the MNIST files.  A search a seed, over shapes with no more weights and no more multiply-accumulates than
 cnn-4k, that begins with random shapes alone.  Everything in a search sees the 60,000 pool images only: short trainings
@@ -24,7 +25,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bnnchain.bnn.notation import format_architecture
+from bnnchain.bnn.encoding import wire_size_bytes
+from bnnchain.bnn.notation import format_architecture, parse_architecture
 from bnnchain.bnn.zoo import architecture
 from bnnchain.cli.shapes_report import describe_search, draw_pareto
 from bnnchain.datasets.mnist import load_mnist
@@ -47,6 +49,9 @@ FINALISTS = 2
 
 def main() -> None:
     options = read_options()
+    if options.redraw:
+        draw(json.loads(options.redraw.read_text(encoding="utf-8")), options.chart)
+        return
     dataset = load_mnist(options.data)
     report: dict[str, Any] = {
         "machine": machine_name(),
@@ -68,8 +73,7 @@ def main() -> None:
             write_report(options, report)
     summarise(report["compared"])
     if options.chart:
-        for path in draw_pareto(report["searches"], options.chart):
-            print(path)
+        draw(report, options.chart)
 
 
 def search(
@@ -157,6 +161,17 @@ def summarise(rows: list[dict[str, Any]]) -> None:
         )
 
 
+def draw(report: dict[str, Any], stem: str) -> None:
+    """Draw the searches, and as stars what the comparison counted on the test images."""
+    marks = []
+    for row in report["compared"]:
+        size = wire_size_bytes(parse_architecture(row["shape"]), has_biases=False)
+        mark = {"name": row["kind"], "accuracy": row["test"], "macs": row["macs"], "bytes": size}
+        marks.append(mark if row["kind"] == "cnn-4k" else {**mark, "search": row["seed"]})
+    for path in draw_pareto(report["searches"], stem, marks):
+        print(path)
+
+
 def write_report(options: argparse.Namespace, report: dict[str, Any]) -> None:
     if options.json:
         text = json.dumps({**report, "load": [*report["load"], os.getloadavg()[0]]}, indent=1)
@@ -165,7 +180,7 @@ def write_report(options: argparse.Namespace, report: dict[str, Any]) -> None:
 
 def read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="directory of the MNIST files")
+    parser.add_argument("--data", type=Path, help="directory of the MNIST files")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--population", type=int, default=10)
@@ -178,7 +193,11 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--final-epochs", type=int, default=5)
     parser.add_argument("--json", metavar="FILE", help="file to write")
     parser.add_argument("--chart", metavar="STEM", help="write STEM.png and STEM.svg, needs matplotlib")
-    return parser.parse_args()
+    parser.add_argument("--redraw", type=Path, metavar="FILE", help="only draw an earlier run's --json")
+    options = parser.parse_args()
+    if not (options.redraw and options.chart) and not options.data:
+        parser.error("--data, or --redraw with --chart, is needed")
+    return options
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pytest
 
 from bnnchain.bnn.notation import parse_architecture
 from bnnchain.bnn.zoo import ZOO
@@ -18,7 +19,6 @@ from bnnchain_kernels.evaluator import Samples
 if TYPE_CHECKING:
     from types import ModuleType
 
-    import pytest
 
 BENCH = Path(__file__).resolve().parents[2] / "bench"
 
@@ -74,3 +74,18 @@ def test_a_small_run_reports_shapes_that_cost_no_more(
     printed = capsys.readouterr().out
     assert "cnn-4k: test" in printed
     assert "accurate: test" in printed
+
+    pytest.importorskip("matplotlib")
+    redraw = ["shapes.py", "--redraw", str(tmp_path / "r.json"), "--chart", str(tmp_path / "chart")]
+    monkeypatch.setattr(sys, "argv", redraw)
+    shapes.main()
+    picture = (tmp_path / "chart.svg").read_text()
+    assert "cnn-4k" in picture
+    assert "accurate" in picture
+
+
+def test_neither_data_nor_an_earlier_run_is_a_usage_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    for arguments in ([], ["--redraw", "r.json"]):
+        monkeypatch.setattr(sys, "argv", ["shapes.py", *arguments])
+        with pytest.raises(SystemExit):
+            shapes.main()

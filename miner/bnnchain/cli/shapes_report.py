@@ -16,8 +16,11 @@ if TYPE_CHECKING:
     from bnnchain.mining.shape_search import ScoredShape, ShapeRequest, ShapeResult
 
 DPI = 144
-MAX_LABELS = 6
-"""Shapes named in a picture, spread over the front."""
+MAX_LABELS = 5
+"""Shapes of a front named in a picture."""
+MARGIN_PERCENT = 5
+"""Below the worst of a front; what does worse is of no interest."""
+COSTS = {"macs": "multiply-accumulates of one image", "bytes": "bytes of a founding model"}
 
 
 def describe_search(request: ShapeRequest, result: ShapeResult) -> dict[str, Any]:
@@ -48,25 +51,30 @@ def describe_shape(scored: ScoredShape) -> dict[str, Any]:
 def draw_pareto(searches: Sequence[dict[str, Any]], stem: str, marks: Sequence[dict[str, Any]] = ()) -> list[Path]:
     """Draw accuracy against work and against bytes; write ``stem`` + .png and .svg and return their paths.
 
-    searches: of :func:`describe_search`; marks: further shapes of the same form, named by ``name``.  Raises
-    :class:`Unavailable` without the extra ``bench``.
+    searches: of :func:`describe_search`, a colour each.  marks: shapes trained longer, drawn as stars: ``name``,
+    ``accuracy``, ``macs``, ``bytes`` and, where they stand for a search, its number as ``search``.
+    Raises :class:`Unavailable` without the extra ``bench``, :class:`Fault` where the files cannot be written.
     """
     matplotlib = load_extra("matplotlib", "bench")
-    figure_module = load_extra("matplotlib.figure", "bench")
+    figure_module, ticker = load_extra("matplotlib.figure", "bench"), load_extra("matplotlib.ticker", "bench")
     matplotlib.rcParams["svg.hashsalt"] = "bnnchain"  # the same figures give the same file
-    figure = figure_module.Figure(figsize=(13, 5), layout="constrained")
+    figure = figure_module.Figure(figsize=(13, 5.5), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
-    for place, (cost, title) in enumerate(
-        (("macs", "multiply-accumulates an image"), ("bytes", "bytes of a founding model"))
-    ):
+    for place, (cost, title) in zip(axes, COSTS.items(), strict=True):
         for number, search in enumerate(searches):
-            _draw_search(axes[place], search, cost, f"C{number}")
+            _draw_search(place, search, cost, f"C{number}")
         for mark in marks:
-            axes[place].plot(mark[cost], 100 * mark["accuracy"], "k*", markersize=11)
-            axes[place].annotate(mark["name"], (mark[cost], 100 * mark["accuracy"]), fontsize=8, va="top")
-        axes[place].set(xlabel=title, xscale="log")
-        axes[place].grid(visible=True, linewidth=0.3)
-    axes[0].set(ylabel="% right on validation images, short training")
+            colour = f"C{mark['search']}" if "search" in mark else "black"
+            place.plot(mark[cost], 100 * mark["accuracy"], "*", color=colour, markersize=11, markeredgecolor="black")
+            place.annotate(mark["name"], (mark[cost], 100 * mark["accuracy"]), fontsize=6, va="top", ha="right")
+        place.set(xlabel=title, xscale="log")
+        place.grid(visible=True, linewidth=0.3)
+        place.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        place.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _position: f"{value:,.0f}"))
+        place.xaxis.set_minor_formatter(ticker.NullFormatter())
+    lowest = min(100 * each["accuracy"] for search in searches for each in search["front"])
+    axes[0].set_ylim(bottom=max(0, lowest - MARGIN_PERCENT))
+    axes[0].set(ylabel="% right" if marks else "% right on validation images, short trainings")
     axes[0].legend(fontsize=7, loc="lower right")
     paths = [Path(f"{stem}.png"), Path(f"{stem}.svg")]
     try:
@@ -78,16 +86,16 @@ def draw_pareto(searches: Sequence[dict[str, Any]], stem: str, marks: Sequence[d
 
 
 def _draw_search(axes: Any, search: dict[str, Any], cost: str, colour: str) -> None:  # noqa: ANN401
-    seed = search["request"]["seed"]
-    tried = search["scored"]
+    tried, line = search["scored"], _best_line(search["front"], cost)
     axes.scatter([each[cost] for each in tried], [100 * each["accuracy"] for each in tried], 6, colour, alpha=0.3)
-    line = _best_line(search["front"], cost)
-    points = [100 * each["accuracy"] for each in line]
-    axes.step([each[cost] for each in line], points, colour, where="post", label=f"front, seed {seed}")
-    axes.scatter([each[cost] for each in line], points, 22, colour)
-    for each in line[:: max(1, -(-len(line) // MAX_LABELS))] if cost == "macs" else ():
-        name = each["shape"].split("-", 1)[1]
-        axes.annotate(name, (each[cost], 100 * each["accuracy"]), fontsize=5, color=colour, ha="right", va="bottom")
+    label = f"seed {search['request']['seed']}: every shape tried, and the front"
+    axes.plot(
+        [each[cost] for each in line], [100 * each["accuracy"] for each in line], f"{colour}o-", ms=4, label=label
+    )
+    for each in line[:: max(1, -(-len(line) // MAX_LABELS))]:
+        name = each["shape"].split("-", 1)[1].rsplit("-", 1)[0]
+        place = (each[cost], 100 * each["accuracy"])
+        axes.annotate(name, place, (2, 3), textcoords="offset points", fontsize=5, color=colour)
 
 
 def _best_line(front: Sequence[dict[str, Any]], cost: str) -> list[dict[str, Any]]:
