@@ -327,3 +327,15 @@ def test_inputs_that_are_no_images(tmp_path: Path) -> None:
     assert "fixed sides" in refusal(graph.save(tmp_path / "m.onnx"))
     graph = Graph(("batch", 1, "h", "w"), kind=FLOAT).larq_sign().conv(4, 1)
     assert "fixed sides" in refusal(rest(graph).save(tmp_path / "m.onnx"))
+
+
+def test_sizes_are_bounded_before_anything_runs(tmp_path: Path) -> None:
+    giant = Graph(("batch", 1, 100_000, 100_000)).larq_sign().conv(4, 1)
+    assert "input of 100000x100000x1: sides to 256" in refusal(rest(giant).save(tmp_path / "m.onnx"))
+    graph = Graph((1 << 30, 1, 12, 12)).larq_sign().conv(4, 1)
+    assert "a fixed batch too large" in refusal(rest(graph).save(tmp_path / "m.onnx"))
+    graph = Graph(("batch", 1, 12, 12)).larq_sign().conv(5_000, 1)
+    assert "more than 4096 neurons" in refusal(rest(graph).save(tmp_path / "m.onnx"))
+    graph = Graph(("batch", 1, 256, 256)).larq_sign().conv(2_000, 1).norm(2_000).larq_sign().conv(4, 2_000).pool()
+    graph.norm(4).larq_sign().add("Flatten").dense(126 * 126 * 4, 2)
+    assert "too much work" in refusal(graph.save(tmp_path / "m.onnx"))

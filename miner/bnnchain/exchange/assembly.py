@@ -17,6 +17,9 @@ from bnnchain_kernels.errors import Invalid
 from bnnchain_kernels.model import (
     KERNEL_SIDE,
     MAX_ABS_BIAS,
+    MAX_CHANNELS,
+    MAX_PLANES,
+    MAX_SIDE,
     POOL_SIDE,
     Architecture,
     BoolArray,
@@ -35,6 +38,9 @@ if TYPE_CHECKING:
 
     FloatArray = npt.NDArray[np.floating]
     SignsOf = Callable[[npt.NDArray[np.float32]], BoolArray]
+
+MAX_IMAGE_MACS = 1 << 30
+"""Work of one image beyond which a network is not checked here; the largest of the zoo takes 3 % of it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -83,6 +89,9 @@ class Assembly:
 
     def start(self, height: int, width: int, planes: int) -> None:
         """Set the size of the input; its values are not known to be bits yet."""
+        if not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE and 1 <= planes <= MAX_PLANES):
+            size = f"{height}x{width}x{planes}"
+            raise Invalid("bad-import", reason=f"input of {size}: sides to {MAX_SIDE}, planes to {MAX_PLANES}")
         self.input = self._size = (height, width, planes)
 
     def state_binary(self, thresholds: tuple[int, ...] | None = None) -> None:
@@ -198,6 +207,8 @@ class Assembly:
             if abs(value.shift) > MAX_ABS_BIAS:
                 refuse(last.name, f"bias {index} exceeds {MAX_ABS_BIAS}")
         architecture = Architecture(*self.input, (*(each.layer for each, _ in self._done), last.layer))
+        if architecture.mac_count > MAX_IMAGE_MACS:
+            raise Invalid("bad-import", reason="too much work", macs=architecture.mac_count, limit=MAX_IMAGE_MACS)
         size_bytes = wire_size_bytes(architecture, has_biases=any(value.shift for value in last.values))
         if size_bytes > MAX_WIRE_BYTES:
             raise Invalid("bad-import", reason="too large for a block", size_bytes=size_bytes, limit=MAX_WIRE_BYTES)
@@ -210,6 +221,8 @@ class Assembly:
             refuse(self._open.name, f"its sums reach {name} without a sign: activations are not binary")
         if not self._is_binary:
             refuse(name, "its input is not binary; --binary-input states that it is fed -1 and +1 alone")
+        if not 1 <= kernel.shape[1] <= MAX_CHANNELS:
+            refuse(name, f"more than {MAX_CHANNELS} neurons, or none")
         if not np.isin(kernel, (-1.0, 1.0)).all():
             refuse(name, "weights are not -1 and +1 (scaled, or not quantised)")
         weights = np.ascontiguousarray(kernel.T > 0)

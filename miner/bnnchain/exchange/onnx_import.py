@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 CHANNELS_FIRST, CHANNELS_LAST = ("n", "c", "h", "w"), ("n", "h", "w", "c")
 FLAT = ("n", "f")
+MAX_BATCH_IMAGES = 1_024
 SIGN_NUDGE_LIMIT = 1.0
 """Larq's sign as tf2onnx writes it is sign(sign(x) + 0.1): zero counts as +1."""
 LABELS, PROBABILITIES, SCORES = "labels", "probabilities", "scores"
@@ -74,6 +75,8 @@ class _Walk:
         rank = len(content.input_shape)
         if rank not in (3, 4) or any(side is None or side < 1 for side in content.input_shape[1:]):
             raise Invalid("bad-import", reason="the input is not (batch, sides) of fixed sides", rank=rank)
+        if (content.input_shape[0] or 0) > MAX_BATCH_IMAGES:
+            raise Invalid("bad-import", reason="a fixed batch too large", limit=MAX_BATCH_IMAGES)
         # Sides are numbered until the first layer tells which of them are height, width and channels.
         self._sides = [str(index) for index in range(rank)]
         self._axes: tuple[str, ...] | None = None
@@ -412,20 +415,23 @@ class _Walk:
     def _probe(self, node: OnnxNode, sides: list[str]) -> BoolArray:
         """Return ``bool[256, planes]``: which planes are set for each grey value; refuse what depends on the place."""
         height, width, channels = self.assembly.size
-        feed = self._make_feed(signs=False)
-        values = probe_greys(self._content, node.outputs[0], feed, (height, width, channels))
-        if tuple(sides) == FLAT:
-            lengths = {"h": height, "w": width, "c": channels}
-            values = values.reshape(len(values), *(lengths[axis] for axis in self._flat_order))
-            place = 1 + self._flat_order.index("c")
-        else:
-            place = next((index for index, side in enumerate(sides) if self._names.get(side, side) == "c"), 0)
-        if not place or not np.isin(values, (-1, 1)).all():
-            refuse(node.name, "makes values that are no signs, or has no channels")
-        planes = np.moveaxis(values, place, -1) > 0
-        if not (planes == planes[:, :1, :1]).all():
-            refuse(node.name, "makes other bits of equal grey values")
-        return planes[:, 0, 0]
+        parts = probe_greys(self._content, node.outputs[0], self._make_feed(signs=False), self.assembly.size)
+        found = []
+        for part in parts:
+            values = part
+            if tuple(sides) == FLAT:
+                lengths = {"h": height, "w": width, "c": channels}
+                values = values.reshape(len(values), *(lengths[axis] for axis in self._flat_order))
+                place = 1 + self._flat_order.index("c")
+            else:
+                place = next((index for index, side in enumerate(sides) if self._names.get(side, side) == "c"), 0)
+            if not place or not np.isin(values, (-1, 1)).all():
+                refuse(node.name, "makes values that are no signs, or has no channels")
+            planes = np.moveaxis(values, place, -1) > 0
+            if not (planes == planes[:, :1, :1]).all():
+                refuse(node.name, "makes other bits of equal grey values")
+            found.append(planes[:, 0, 0])
+        return np.concatenate(found)
 
     # Reading a node.
 

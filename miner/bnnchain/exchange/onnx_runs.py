@@ -11,6 +11,8 @@ from bnnchain.exchange.extras import load_extra
 from bnnchain_kernels.errors import Invalid
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from bnnchain.exchange.assembly import SignsOf
     from bnnchain.exchange.onnx_graph import OnnxFile, OnnxNode
     from bnnchain_kernels.model import BoolArray
@@ -51,16 +53,22 @@ def run_model(content: OnnxFile, feed: Feed, images: np.ndarray, output: str) ->
     return _run(_session(content.data), content.input_name, feed.of(images), output, feed.batch)
 
 
-def probe_greys(content: OnnxFile, value: str, feed: Feed, size: tuple[int, int, int]) -> np.ndarray:
-    """Return an inner value for 256 images, each of one grey value, in its own order of axes."""
+def probe_greys(content: OnnxFile, value: str, feed: Feed, size: tuple[int, int, int]) -> Iterator[np.ndarray]:
+    """Yield an inner value for images each of one grey value, 0 to 255 in order.
+
+    The inner value keeps its own order of axes; a few images at a time, for they may be large.
+    """
     onnx = load_extra("onnx", "onnx")
     proto = onnx.load_model_from_string(content.data)
     last = next(index for index, node in enumerate(proto.graph.node) if value in node.output)
     del proto.graph.node[last + 1 :]
     del proto.graph.output[:]
     proto.graph.output.append(onnx.helper.make_tensor_value_info(value, onnx.TensorProto.FLOAT, None))
-    images = np.broadcast_to(np.arange(GREYS, dtype=np.uint8)[:, None, None, None], (GREYS, *size))
-    return _run(_session(proto.SerializeToString()), content.input_name, feed.of(images), value, feed.batch)
+    session = _session(proto.SerializeToString())
+    for first in range(0, GREYS, GREYS_AT_ONCE):
+        greys = np.arange(first, first + GREYS_AT_ONCE, dtype=np.uint8)[:, None, None, None]
+        images = np.broadcast_to(greys, (GREYS_AT_ONCE, *size))
+        yield _run(session, content.input_name, feed.of(images), value, feed.batch)
 
 
 def signs_by_runtime(opset: int, steps: list[tuple[OnnxNode, list[np.ndarray]]]) -> SignsOf:

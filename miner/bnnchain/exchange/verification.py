@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     ScoresOf: TypeAlias = Callable[[UInt8Array], npt.NDArray[np.floating]]
 
 VERIFIED_IMAGES = 512
+MIN_VERIFIED_IMAGES = 16
+MAX_VERIFIED_BITS = 1 << 26
+"""Fewer images are drawn where they are large."""
+MAX_HELD_ACTIVATIONS = 1 << 26
 SEED = 20_240
 DENSITIES = (0.1, 0.3, 0.5, 0.7, 0.9)
 SUMS_AT_ONCE = 4_096
@@ -66,24 +70,29 @@ def verify_answers(
     Raises :class:`Invalid` ``bad-import``.
     """
     shape, rng = model.architecture, np.random.default_rng(SEED)
+    count = max(MIN_VERIFIED_IMAGES, min(VERIFIED_IMAGES, MAX_VERIFIED_BITS // shape.input_bits))
     if thresholds is None:
-        density = np.resize(DENSITIES, VERIFIED_IMAGES)[:, None, None, None]
-        images = (rng.random((VERIFIED_IMAGES, shape.height, shape.width, shape.planes)) < density).astype(np.uint8)
-        packed = np.packbits(images.reshape(VERIFIED_IMAGES, -1), axis=1, bitorder="little")
+        density = np.resize(DENSITIES, count)[:, None, None, None]
+        images = (rng.random((count, shape.height, shape.width, shape.planes)) < density).astype(np.uint8)
+        packed = np.packbits(images.reshape(count, -1), axis=1, bitorder="little")
     else:
-        images = rng.integers(0, 256, (VERIFIED_IMAGES, shape.height, shape.width)).astype(np.uint8)
+        images = rng.integers(0, 256, (count, shape.height, shape.width)).astype(np.uint8)
         packed = pack_pixels(images, bytes(thresholds))
-    labels = np.zeros(VERIFIED_IMAGES, np.uint8)
+    labels = np.zeros(count, np.uint8)
     samples = Samples(shape.height, shape.width, shape.planes, shape.classes, packed, labels)
-    ours, theirs = factory(samples).logits(model, 0, VERIFIED_IMAGES), scores_of(images)
+    ours = factory(samples).logits(model, 0, count)
+    # A framework holds a layer's activations of all images at once, as floats.
+    largest = max(place.positions * place.out_channels for place in shape.geometry)
+    step = max(1, min(count, MAX_HELD_ACTIVATIONS // largest))
+    theirs = np.concatenate([scores_of(images[start : start + step]) for start in range(0, count, step)])
     if theirs.shape != ours.shape:
         raise Invalid("bad-import", reason="the source's output is not one score a class", shape=theirs.shape)
     is_equal = predict(ours) == np.argmax(theirs, axis=1)
     if not labels_only:
         is_equal &= (ours == theirs).all(axis=1)
     if not is_equal.all():
-        count = int(np.count_nonzero(~is_equal))
-        raise Invalid("bad-import", reason="the source answers otherwise", images=count, of=VERIFIED_IMAGES)
+        wrong = int(np.count_nonzero(~is_equal))
+        raise Invalid("bad-import", reason="the source answers otherwise", images=wrong, of=count)
 
 
 def papers_of(model: Model, thresholds: tuple[int, ...] | None, text: str | bytes | None) -> Provenance:
