@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     SignsOf = Callable[[npt.NDArray[np.float32]], BoolArray]
 
 MAX_IMAGE_MACS = 1 << 30
-"""Work of one image beyond which a network is not checked here; the largest of the zoo takes 3 % of it."""
+"""Work of one image beyond which a network is not checked here; the largest of the zoo takes 1 % of it."""
 
 
 @dataclass(slots=True, eq=False)
