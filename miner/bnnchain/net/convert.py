@@ -72,7 +72,7 @@ def hello_from_pb(message: pb.Hello) -> Hello:
     """Return the Hello of a message."""
     return Hello(
         protocol_version=message.protocol_version,
-        chain_id=message.chain_id,
+        chain_id=_read_u32(message.chain_id),
         genesis_id=read_id("genesis_id", message.genesis_id),
         head=head_from_pb(message.head),
         node_id=_read_bytes("node_id", message.node_id, NODE_ID_BYTES),
@@ -169,7 +169,7 @@ def status_from_pb(message: pb.StatusReply) -> Status:
     return Status(
         version=_read_text("version", message.version, MAX_TEXT_BYTES),
         chain_name=_read_text("chain_name", message.chain_name, MAX_TEXT_BYTES),
-        chain_id=message.chain_id,
+        chain_id=_read_u32(message.chain_id),
         genesis_id=read_id("genesis_id", message.genesis_id),
         node_id=_read_bytes("node_id", message.node_id, NODE_ID_BYTES),
         role=_read_enum("role", message.role, Role),
@@ -300,6 +300,11 @@ def _deep_reorg_to_pb(alarm: DeepReorg) -> pb.DeepReorg:
 def _deep_reorg_from_pb(message: pb.DeepReorg) -> DeepReorg:
     height = read_height("deep_reorg.height", message.height)
     return DeepReorg(message.time_s, height, read_id("deep_reorg.id", message.id), message.depth)
+
+
+def _read_u32(value: int) -> int:
+    # protobuf 4.21 (Debian 12) gives a uint32 from 2**31 on as a negative number where C's long has 32 bits.
+    return value & 0xFFFF_FFFF
 
 
 def _read_bytes(field: str, value: bytes, size_bytes: int) -> bytes:
