@@ -29,17 +29,15 @@ async def nodes(tmp_path: Path) -> AsyncIterator[Nodes]:
 
 async def test_an_equivocation_seen_on_the_network_costs_the_miner_its_reward(nodes: Nodes) -> None:
     spec = make_spec(coinbase_maturity_blocks=20)
-    honest, other = await nodes.start(spec=spec), nodes.make(spec=spec)
-    await nodes.start(other)
-    third = await nodes.start(spec=spec, dial=[honest, other])
+    honest, other = await nodes.start(spec=spec), await nodes.start(spec=spec)
+    for nonce, node in enumerate((honest, other)):
+        await node.network.submit_block(encode_block(Builder(node.chain, key=MINER).idle(nonce=nonce)))
+    third = nodes.make(spec=spec, dial=[honest, other])
     accusing = asyncio.create_task(_accuse(third.network, Accuser(third.chain, third.mempool, ALICE)))
-    one, two = (encode_block(Builder(honest.chain, key=MINER).idle(nonce=nonce)) for nonce in range(2))
-    await honest.network.submit_block(one)
-    await eventually(lambda: third.height == 1)
-    await other.network.submit_block(two)
+    await nodes.start(third)
     await eventually(third.chain.equivocations, "the rival came, and gave its miner away")
     await honest.network.submit_block(encode_block(Builder(honest.chain, key=CAROL).idle()))
-    await eventually(lambda: len(honest.mempool), "the report was made with the next head, and relayed")
+    await eventually(lambda: len(honest.mempool), "the report was made with a new head, and relayed")
     [report] = honest.mempool.waiting()
     assert isinstance(report.body, Equivocation)
     assert report.sender == public_key(ALICE)

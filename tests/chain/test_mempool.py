@@ -330,3 +330,17 @@ def test_ten_thousand_waiting_are_selected_from_quickly(tmp_path: Path) -> None:
     assert len(mempool) == 10_000
     assert few_s < 0.25, "a block's worth is found without looking at everything"
     assert refresh_s < 2
+
+
+def test_a_replacement_that_finds_no_room_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is larger than what it replaces, and everything else pays more per byte."""
+    chain = open_chain(tmp_path / "chain.db", make_spec(upload_deposit=0, upload_fee_per_kib=0))
+    mempool = Mempool(chain)
+    old, after, rich = transfer(fee=8), transfer(nonce=1, fee=8), transfer(BOB, fee=900)
+    for order in (old, after, rich):
+        mempool.add(order)
+    monkeypatch.setattr(mempool_module, "MAX_POOL_BYTES", 2 * SIZE)
+    assert refusal(mempool, upload(fee=9)) == "mempool-full"
+    assert mempool.waiting() == [rich, old, after]
+    assert mempool.size_bytes == 3 * SIZE
+    assert fees(mempool) == [900, 8, 8]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from bnnchain.consensus.spec import ChainSpec
 
-PATIENCE_S = 10.0
+PATIENCE_S = 30.0
 
 
 async def eventually(condition: Callable[[], object], what: str = "condition") -> None:
