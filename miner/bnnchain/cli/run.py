@@ -18,7 +18,7 @@ from bnnchain.consensus.errors import Unavailable
 from bnnchain.consensus.params import BP, DEFAULT_PRESET
 from bnnchain.home import parse_checkpoint
 from bnnchain.mining.founders import FOUNDERS
-from bnnchain.mining.miner import MiningOptions
+from bnnchain.mining.miner import LEARNING_PERCENT, MiningOptions
 from bnnchain.node import Node, NodeOptions
 from bnnchain.producer import HOLD_S
 
@@ -128,6 +128,14 @@ def node(
     show_default=True,
     help="Trainer of founding models; auto: Larq where it is installed.",
 )
+@click.option(
+    "--learning-percent",
+    type=click.IntRange(0, 100),
+    default=LEARNING_PERCENT,
+    show_default=True,
+    help="Of the time, for learning beside a closed lottery; the tickets of the rest are what protects the chain.",
+)
+@click.option("--thrifty", is_flag=True, help="Be content with the gain that the chain asks for.")
 def mine(
     home: Home,
     listen: str,
@@ -142,6 +150,8 @@ def mine(
     founding_accuracy: float | None,
     architecture: Architecture | None,
     founder: str,
+    learning_percent: int,
+    thrifty: bool,  # noqa: FBT001  (a flag of the command line)
 ) -> None:
     """Run a node that mines: it founds and evolves models and earns their blocks."""
     ensure_chain(home, peers)
@@ -150,6 +160,8 @@ def mine(
         threads=threads,
         founding_target_bp=None if founding_accuracy is None else round(founding_accuracy * BP / 100),
         architecture=architecture,
+        is_thrifty=thrifty,
+        learning_percent=learning_percent,
     )
     options = NodeOptions(
         listen=listen,

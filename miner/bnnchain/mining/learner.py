@@ -280,7 +280,7 @@ class Learner:
 
     def _seed(self, use: str, *parts: bytes) -> int:
         """Return a seed of 63 bits that follows from the miner's own and from what it is for."""
-        drawn = tagged_hash(use, self._options.seed.to_bytes(32, "little"), *parts)
+        drawn = tagged_hash(use, str(self._options.seed).encode(), *parts)
         return int.from_bytes(drawn[:8], "little") >> 1
 
     def _tell_founding(self, progress: FoundProgress) -> None:
