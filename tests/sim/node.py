@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,17 +15,19 @@ from builders import tiny_dataset
 from sim.learner import Learner, winning_share
 from sim.network import HOST
 
+from bnnchain.accuser import Accuser
 from bnnchain.chain import chain as chain_module
 from bnnchain.chain.chain import Chain
 from bnnchain.chain.mempool import Mempool
 from bnnchain.chain.store import Store
 from bnnchain.chain.validator import Judged, Validator
-from bnnchain.consensus.codec import decode_block, encode_block
-from bnnchain.consensus.errors import BnnchainError, Invalid
+from bnnchain.consensus.codec import decode_block, encode_block, encode_transaction
+from bnnchain.consensus.errors import BnnchainError, Invalid, Unavailable
 from bnnchain.consensus.header import sign_header
 from bnnchain.consensus.signatures import public_key
 from bnnchain.consensus.types import DatasetId
-from bnnchain.mining.template import Candidate, draft_block, model_bytes, select_transactions
+from bnnchain.mining.availability import availability_proofs
+from bnnchain.mining.template import IDLE, draft_block, model_bytes, select_transactions
 from bnnchain.mining.tickets import draw_winning_ticket
 from bnnchain.net.messages import NODE_ID_BYTES, NewHead, Role
 from bnnchain.net.network import Network
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
 
     from bnnchain.consensus.spec import ChainSpec
     from bnnchain.consensus.state import ChainState
+    from bnnchain.consensus.types import Block
     from bnnchain_kernels.evaluator import EvaluatorFactory
 
 log = logging.getLogger("bnnchain.sim")
@@ -124,6 +128,7 @@ class SimNode:
             self.chain.add_dataset(DatasetId(spec.dataset.dataset_id), payload)
         self.mempool = Mempool(self.chain)
         self.network: Network | None = None
+        self._accuser = Accuser(self.chain, self.mempool, key)
 
     @property
     def head(self) -> ChainState:
@@ -170,8 +175,7 @@ class SimNode:
         while True:
             state = self.head
             is_learning = self._learner.is_willing(self._draw)
-            wait_s = self._draw.expovariate(1.0) / (self.power * winning_share(state))
-            if await self._is_woken(wait_s):
+            if await self._is_woken(self.wait_s(state)):
                 # Luck has no memory: to draw the waiting time anew, for whatever reason, changes no odds.
                 if self.head is not state:
                     await asyncio.sleep(HOLD_S)
@@ -208,6 +212,9 @@ class SimNode:
                     self.reorg_depths.append(event.reorg_depth)
                     self.wake()
                     self.on_head(self)
+                    for transaction in self._accuser.accuse():
+                        with suppress(Invalid, Unavailable):  # the head has moved on: the next one asks again
+                            await network.submit_transaction(encode_transaction(transaction))
 
     async def submit(self, raw: bytes) -> None:
         """Take an own block in and relay it."""
@@ -215,8 +222,17 @@ class SimNode:
         self.mined_count += 1
         await self.network.submit_block(raw)
 
+    def wait_s(self, state: ChainState) -> float:
+        """Draw how long it takes this node to win a ticket on ``state``."""
+        return self._draw.expovariate(1.0) / (self.power * winning_share(state))
+
     def seal(self, state: ChainState, *, is_learning: bool) -> bytes | None:
         """Return a block on ``state`` with a real winning ticket, or None where there is nothing to put into it."""
+        block = self.draft(state, is_learning=is_learning)
+        return None if block is None else self.win(state, block)
+
+    def draft(self, state: ChainState, *, is_learning: bool) -> Block | None:
+        """Return a block on ``state`` without its ticket: with a model if one is found, else IDLE where it may be."""
         params = state.spec.params_at(state.height + 1)
         candidate = None
         if is_learning:
@@ -224,9 +240,15 @@ class SimNode:
         if candidate is None:
             if not params.is_idle_allowed:
                 return None
-            candidate = Candidate(None, None, 0)
+            candidate = IDLE
+        me = public_key(self.key)
         transactions = select_transactions(self.mempool, params, len(model_bytes(candidate)))
-        block = draft_block(state, candidate, public_key(self.key), transactions, self.now())
+        proofs = availability_proofs(state, me, self.store.dataset)
+        stale = next(iter(self.chain.stale_headers(1)), None) if state is self.head else None
+        return draft_block(state, candidate, me, transactions, self.now(), proofs, stale)
+
+    def win(self, state: ChainState, block: Block) -> bytes:
+        """Return a block with the first nonce whose real ticket wins, signed."""
         header = draw_winning_ticket(state, block.header, self.chain.validator, lambda: False)
         assert header is not None
         return encode_block(replace(block, header=sign_header(header, self.key)))

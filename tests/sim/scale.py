@@ -10,6 +10,8 @@ SEED = int(os.environ.get("SIM_SEED", "0"))
 SEED_COUNT = int(os.environ.get("SIM_SEEDS", "1"))
 BLOCKS = int(os.environ.get("SIM_BLOCKS", "40"))
 """Blocks of a wide run; long measurements take ten times as many."""
+LOG_LEVEL = os.environ.get("SIM_LOG", "ERROR")
+"""INFO shows what the nodes of a failed run had to say to each other."""
 SEEDS = range(SEED, SEED + SEED_COUNT)
 
 

@@ -2,6 +2,7 @@
 #
 # A failure prints its seed and the command that replays it, for example
 #   make test-sim SIM_SEED=7 SIM_SEEDS=1 SIM_TESTS=tests/sim/test_faults.py
+# with SIM_LOG=INFO in the environment also what its nodes logged.
 SIM_SEED ?= 0
 SIM_SEEDS ?= 10
 SIM_BLOCKS ?= 200

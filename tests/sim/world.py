@@ -18,14 +18,14 @@ import logging
 import random
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from builders import make_spec, private_key
 from sim.learner import Learner
 from sim.loop import SimLoop
 from sim.network import Weather, Wire
 from sim.node import Memo, NodeOptions, SimNode
-from sim.scale import say
+from sim.scale import LOG_LEVEL, say
 
 from bnnchain.chain.verify import verify_chain
 from bnnchain.consensus.params import preset
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
     from bnnchain.consensus.spec import ChainSpec
     from bnnchain.consensus.types import BlockId
+
+Kind = TypeVar("Kind", bound=SimNode)
 
 INTERVAL_S = 60
 TICKETS_PER_BLOCK = 32
@@ -112,7 +114,11 @@ class World:
     def __enter__(self) -> World:  # noqa: PYI034  (no typing_extensions here)
         say(f"simulation: seed={self.seed} nodes={len(self._options)} weather={self.wire.weather}")
         self._stack.enter_context(self.wire.installed())
-        logging.getLogger("bnnchain").addHandler(self._alarms)
+        logger = logging.getLogger("bnnchain")
+        logger.addHandler(self._alarms)
+        self._stack.callback(logger.removeHandler, self._alarms)
+        self._stack.callback(logger.setLevel, logger.level)
+        logger.setLevel(LOG_LEVEL)
         for options in self._options:
             self.add(options)
         for node in self.nodes:
@@ -125,7 +131,6 @@ class World:
                 self.do(node.stop())
             self.do(asyncio.sleep(0))
         finally:
-            logging.getLogger("bnnchain").removeHandler(self._alarms)
             self._stack.close()
             self.loop.close()
             for node in self.nodes:
@@ -140,7 +145,7 @@ class World:
 
     # Nodes.
 
-    def add(self, options: NodeOptions, kind: type[SimNode] = SimNode) -> SimNode:
+    def add(self, options: NodeOptions, kind: type[Kind] = SimNode) -> Kind:  # type: ignore[assignment]
         """Return a new node, not yet started."""
         number = len(self.nodes) + 1
         draw = random.Random(f"{self.seed} node {number}")
@@ -152,6 +157,11 @@ class World:
     def start(self, node: SimNode, dial: Sequence[str]) -> None:
         """Let a node serve, dial and mine."""
         self.do(node.start(dial))
+
+    def redial(self, node: SimNode, peers: Sequence[SimNode]) -> None:
+        """Start a node again, on its store, with other peers to dial."""
+        self.do(node.stop())
+        self.start(node, [peer.address for peer in peers])
 
     def _dial(self, node: SimNode) -> list[str]:
         """Return a ring neighbour, so that the network hangs together, and other nodes by lot."""
