@@ -7,6 +7,7 @@ SIM_SEED ?= 0
 SIM_SEEDS ?= 10
 SIM_BLOCKS ?= 200
 SIM_TESTS ?= tests/sim
+SIM_DEEP ?= 2000
 SIM_ENV = SIM_SEED=$(SIM_SEED) SIM_SEEDS=$(SIM_SEEDS) SIM_BLOCKS=$(SIM_BLOCKS)
 
 .PHONY: test-sim sim-deep
@@ -15,4 +16,4 @@ test-sim: $(VENV)/.installed-test
 	$(SIM_ENV) $(BIN)/pytest -n 2 -rP --durations=10 $(SIM_TESTS)
 
 sim-deep: $(VENV)/.installed-test
-	SIM_SEED=$(SIM_SEED) SIM_DEEP=1 $(BIN)/pytest -s --timeout 7200 tests/sim/test_deep.py
+	SIM_SEED=$(SIM_SEED) SIM_DEEP=$(SIM_DEEP) $(BIN)/pytest -s --timeout 7200 tests/sim/test_deep.py
