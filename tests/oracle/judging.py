@@ -262,8 +262,8 @@ def near_rows(model: dict[str, Any], others: list[dict[str, Any]]) -> tuple[int,
         if k < 64:
             continue
         theirs = [
-            row for other in others for k2, layer in zip(other["shape"]["fan_in"], other["rows"], strict=True) if k2 == k
-            for row in layer
+            row for other in others for length, layer in zip(other["shape"]["fan_in"], other["rows"], strict=True)
+            if length == k for row in layer
         ]  # fmt: skip
         for row in rows:
             total += 1
