@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 
 from cosmic_ray.work_db import WorkDB, use_db
 from cosmic_ray.work_item import TestOutcome
+from judge import PRISTINE, digests
 
 if TYPE_CHECKING:
     from cosmic_ray.work_item import WorkItem
@@ -33,11 +34,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = Path("miner/bnnchain/consensus")
 SEED = 20_261_122
 TIMEOUT_S = 120.0
-TESTS = ("tests/consensus", "tests/chain/test_refusals.py")
-COMMAND = (
-    "env PYTHONPATH=miner:kernels:fpga PYTHONDONTWRITEBYTECODE=1 OPENBLAS_NUM_THREADS=1"
-    " {python} -m pytest -x -q -p no:cacheprovider -m 'not slow' {tests}"
-)
+COMMAND = "env PYTHONPATH=miner:kernels:fpga PYTHONDONTWRITEBYTECODE=1 OPENBLAS_NUM_THREADS=1 {python} {judge}"
 CONFIG = """[cosmic-ray]
 module-path = "{package}"
 timeout = {timeout}
@@ -77,9 +74,10 @@ def make_copy(copy: Path, commit: str) -> None:
     """Write a commit into ``copy``: cosmic-ray changes files where they lie."""
     copy.mkdir()
     extract(copy, commit)
-    command = COMMAND.format(python=sys.executable, tests=" ".join(TESTS))
+    command = COMMAND.format(python=sys.executable, judge=Path(__file__).with_name("judge.py"))
     config = CONFIG.format(package=PACKAGE, timeout=TIMEOUT_S, command=command)
     (copy / "mutation.toml").write_text(config, encoding="utf-8")
+    (copy / PRISTINE).write_text(json.dumps(digests(copy / PACKAGE)), encoding="utf-8")
 
 
 def extract(copy: Path, commit: str, *paths: str) -> None:
