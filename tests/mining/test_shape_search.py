@@ -111,15 +111,17 @@ def test_every_shape_is_new_and_within_bounds() -> None:
     assert len({trial.seed for trial in judge.trials}) == len(judge.trials)
 
 
-def test_the_front_is_what_no_survivor_beats_and_spans_cheap_to_accurate() -> None:
-    result = run(Judge(by_weights), generations=12, population=8).result
-    front = result.front
+def test_the_front_is_what_nothing_tried_beats_and_spans_cheap_to_accurate() -> None:
+    result = run(Judge(by_weights), generations=12, population=4).result
+    front, tried = result.front, list(result.scored.values())
     assert [each.accuracy for each in front] == sorted((each.accuracy for each in front), reverse=True)
-    assert not domination(*measures(front, REQUEST.least_accuracy_bp)).any()
+    beaten = domination(*measures(tried, REQUEST.least_accuracy_bp)).any(axis=0)
+    on_front = {each.architecture for each in front}
+    assert [each.architecture in on_front for each in tried] == (~beaten).tolist()
+    assert len(front) > 4  # more than the population holds
+    assert all(len(each.correct) == 2 for each in front)
     assert front[0].architecture.weight_count > 0.9 * SPACE.max_connection_count
     assert front[-1].architecture.mac_count < front[0].architecture.mac_count / 2
-    best_first = max(each.accuracy for each in result.scored.values() if each.generation == 0)
-    assert front[0].accuracy >= best_first
 
 
 def test_evolution_finds_what_random_shapes_do_not() -> None:
@@ -143,17 +145,16 @@ def _width(layer: Conv3x3 | Dense) -> int:
 
 
 def test_luck_does_not_stay() -> None:
-    lucky: set[Architecture] = set()
+    seen: set[Architecture] = set()
 
     def rule(trial: Trial) -> float:
-        if trial.architecture in lucky or len(lucky) > 5:
-            return 0.4
-        lucky.add(trial.architecture)
-        return 0.9
+        is_first = trial.architecture not in seen
+        seen.add(trial.architecture)
+        return 0.9 if is_first else 0.4
 
-    result = run(Judge(rule), generations=1, max_trials=3).result
-    assert all(len(each.correct) == 2 for each in result.scored.values())
-    assert max(each.accuracy for each in result.front) == pytest.approx(0.65)
+    result = run(Judge(rule), generations=3, max_trials=3).result
+    assert all(len(each.correct) == 3 for each in result.front)
+    assert max(each.accuracy for each in result.front) == pytest.approx((0.9 + 0.4 + 0.4) / 3)
 
 
 def test_below_the_least_accuracy_the_nearer_ranks_first() -> None:
@@ -174,8 +175,8 @@ def test_a_search_that_is_stopped_keeps_its_front_and_tells_each_generation() ->
     search = ShapeSearch(REQUEST, POOL)
     result = search.run(Judge(by_weights), told.append, lambda: len(told) == 2)
     assert [progress.generation for progress in told] == [1, 2]
-    assert result.front == told[-1].front
     assert result.front
+    assert result.trials >= told[-1].trials
 
 
 @pytest.mark.parametrize(
