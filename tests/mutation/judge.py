@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import Phase, settings
 
 PRISTINE = Path("pristine.json")
 TESTS = ("tests/consensus", "tests/chain/test_refusals.py")
@@ -39,6 +40,9 @@ def first_tests(changed: list[str]) -> list[str]:
 
 
 if __name__ == "__main__":
+    # A mutant is killed by any example; finding the smallest one would take most of the time.
+    settings.register_profile("mutation", phases=(Phase.explicit, Phase.generate), database=None)
+    settings.load_profile("mutation")
     before = json.loads(PRISTINE.read_text(encoding="utf-8"))
     now = digests(Path("miner/bnnchain/consensus"))
     chosen = first_tests([stem for stem, digest in now.items() if before.get(stem) != digest])
