@@ -25,10 +25,18 @@ from uploads import IDLE, activate, entry, found_uploaded, order, upload, upload
 
 from bnnchain.consensus.election import election_order, is_open, join_offset, open_places, round_key, wanting_datasets
 from bnnchain.consensus.params import preset
-from bnnchain.consensus.registry import age_datasets, leaf_count, leaf_index, prove_available, validate_proofs
+from bnnchain.consensus.registry import (
+    age_datasets,
+    leaf_count,
+    leaf_index,
+    proposed,
+    prove_available,
+    validate_proofs,
+    validate_upload,
+)
 from bnnchain.consensus.signatures import public_key
 from bnnchain.consensus.state import ChainState, DatasetState, DatasetStatus, genesis_state, own_dataset
-from bnnchain.consensus.types import Amount, Bounty, DatasetId, Height
+from bnnchain.consensus.types import Amount, Bounty, DatasetId, Height, Upload
 from bnnchain.wire import verify_merkle_path
 
 PENDING, ACTIVE, SUSPENDED, CLOSED = DatasetStatus
@@ -375,3 +383,24 @@ def test_a_chain_that_forbids_idle_blocks_goes_on_by_relief() -> None:
     assert outcome(lambda: builder.take(early)) == "bad-place"
     builder.take(builder.found(place, timestamp=builder.state.timestamp + 600))
     assert len(builder.state.families) == 2
+
+
+@given(st.lists(st.tuples(st.booleans(), st.sets(st.integers(0, 11))), max_size=60))
+def test_no_state_holds_more_open_data_sets_than_the_limits_together(steps: list[tuple[bool, set[int]]]) -> None:
+    """So that each can have its proof in one block, and nobody's memory fills: 2 active and 3 waiting here."""
+    life = Life(own_dataset(known_datasets()[OWN].manifest))
+    life.params = make_params(max_active_datasets=2, max_pending_datasets=3, pending_blocks=9, suspended_blocks=9)
+    manifests = [replace(uploaded_dataset().manifest, name=f"set-{number}") for number in range(60)]
+    for number, (proposes, proven) in enumerate(steps):
+        life.height += 1
+        body = Upload(manifests[number], 0, Amount(0))
+        if proposes and not isinstance(
+            outcome(lambda body=body: validate_upload(body, life.datasets, life.params)), str
+        ):
+            made = proposed(body, UPLOADER, Height(life.height), life.params)
+            life.datasets = {**life.datasets, DatasetId(body.manifest.dataset_id): made}
+        ids = {key for index, key in enumerate(life.datasets) if index % 12 in proven}
+        life.datasets = age_datasets(life.datasets, ids, (), Height(life.height), life.params).datasets
+        open_ = [entry_ for entry_ in life.datasets.values() if entry_.uploader and not entry_.is_closed]
+        assert len(open_) <= 5
+        assert sum(entry_.is_active for entry_ in open_) <= 2
