@@ -250,7 +250,7 @@ class Learner:
         if result is None:
             return None
         try:
-            learning.validate_rows(result.child, other_models(state, place), params)
+            learning.validate_rows(result.child, other_models(state, place), params, parent=family.best.model)
         except Invalid as reason:
             log.info("child refused: %s", reason)
             return None
