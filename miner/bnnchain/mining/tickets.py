@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,14 +18,59 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bnnchain.chain.validator import Validator
+    from bnnchain.consensus.lottery import LotteryTask
+    from bnnchain.consensus.params import Params
     from bnnchain.consensus.state import ChainState
     from bnnchain.consensus.types import Header
     from bnnchain.mining.evidence import TicketEvidence
-    from bnnchain_kernels.model import Int32Array, UInt8Array
+    from bnnchain_kernels.evaluator import Evaluator, Samples
+    from bnnchain_kernels.model import Int32Array, Model, UInt8Array
 
 MAX_NONCE = (1 << 64) - 1
 TICKETS_TOGETHER = 64
 """Tickets that a thread evaluates in one call; between calls drawing may be stopped."""
+ALWAYS_WINNING = 1 << 512
+"""The target of an open lottery: above any y, whatever a ticket costs."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Drawn:
+    """A range of tickets: the first winner's nonce and y, or None, and what each ticket up to it says of the base.
+
+    flips: the flat positions that each ticket flipped.  gains: ``int32[tickets]``, right labels above the base's.
+    """
+
+    won: tuple[int, bytes] | None
+    flips: list[list[int]]
+    gains: Int32Array
+
+
+class TicketBase:
+    """The base of one height's tickets with its activations on their samples; thread-safe."""
+
+    def __init__(self, base: Model, samples: Samples, evaluator: Evaluator, ticket_flips: int) -> None:
+        """samples: those that tickets are evaluated on; evaluator: built from them."""
+        self._mutants = mutants_of(evaluator, samples, base, len(samples))
+        self._base_correct = int(self._mutants.base_counts.sum(dtype=np.int64))
+        self._labels = samples.labels
+        self._shape = base.architecture
+        self._ticket_flips = ticket_flips
+
+    def draw(self, core: bytes, nonces: range, target: int, *, wants_gains: bool) -> Drawn:
+        """Draw the tickets of a header core; without ``wants_gains`` there are no flips and no gains in the answer."""
+        seeds = [lottery.ticket_seed(core, nonce) for nonce in nonces]
+        flips = [lottery.mutant_flips(self._shape, seed, self._ticket_flips) for seed in seeds]
+        logits = self._mutants.logits(pack_mutants([(each, ()) for each in flips]))
+        gains = np.zeros(0, np.int32)
+        if wants_gains:
+            gains = count_right(logits, self._labels) - np.int32(self._base_correct)
+        won = None
+        for index, nonce in enumerate(nonces):
+            y = lottery.lottery_value(seeds[index], logits[index])
+            if lottery.is_winning(y, self._shape, target):
+                won = nonce, y
+                break
+        return Drawn(won, flips if wants_gains else [], gains)
 
 
 class TicketDrawer:
@@ -45,13 +90,9 @@ class TicketDrawer:
     ) -> None:
         self._params = state.spec.params_at(header.height)
         task = lottery_task(state, header, self._params)
-        pool = validator.pool(task.dataset_id)
-        samples = pool.take(lottery.sample_indices(task.previous_hash, task.dataset_id, len(pool), self._params.n_eval))
+        samples = ticket_samples(validator.pool(task.dataset_id), task, self._params)
         evaluator = validator.ticket_evaluator(task.previous_hash, task.dataset_id, self._params.n_eval)
-        self._mutants = mutants_of(evaluator, samples, task.base, len(samples))
-        self._base_correct = int(self._mutants.base_counts.sum(dtype=np.int64))
-        self._labels = samples.labels
-        self._shape = task.base.architecture
+        self._base = TicketBase(task.base, samples, evaluator, self._params.ticket_flips)
         self._threads = threads
         self._evidence = evidence
 
@@ -70,17 +111,22 @@ class TicketDrawer:
             return next(filter(None, executor.map(lambda nonces: self._draw(header, nonces), parts)), None)
 
     def _draw(self, header: Header, nonces: range) -> Header | None:
-        core = core_hash(header)
-        seeds = [lottery.ticket_seed(core, nonce) for nonce in nonces]
-        flips = [lottery.mutant_flips(self._shape, seed, self._params.ticket_flips) for seed in seeds]
-        logits = self._mutants.logits(pack_mutants([(each, ()) for each in flips]))
-        if self._evidence is not None and not self._evidence.is_complete:
-            self._evidence.record(flips, count_right(logits, self._labels) - self._base_correct)
-        for index, nonce in enumerate(nonces):
-            y = lottery.lottery_value(seeds[index], logits[index])
-            if self._params.is_lottery_open or lottery.is_winning(y, self._shape, header.target):
-                return replace(header, nonce=nonce, y=y)
-        return None
+        target = ALWAYS_WINNING if self._params.is_lottery_open else header.target
+        wants_gains = self._evidence is not None and not self._evidence.is_complete
+        drawn = self._base.draw(core_hash(header), nonces, target, wants_gains=wants_gains)
+        if self._evidence is not None and wants_gains:
+            self._evidence.record(drawn.flips, drawn.gains)
+        return with_ticket(header, drawn)
+
+
+def ticket_samples(pool: Samples, task: LotteryTask, params: Params) -> Samples:
+    """Return the samples that a header's tickets are evaluated on."""
+    return pool.take(lottery.sample_indices(task.previous_hash, task.dataset_id, len(pool), params.n_eval))
+
+
+def with_ticket(header: Header, drawn: Drawn) -> Header | None:
+    """Return the header with its winning ticket, or None where none won."""
+    return None if drawn.won is None else replace(header, nonce=drawn.won[0], y=drawn.won[1])
 
 
 def draw_winning_ticket(
