@@ -36,7 +36,7 @@ from builders import (
 from curve import MESSAGE, TORSION, L, challenge, encode, signature_of, spellings
 from learnable import OWN, known_datasets, payload_tree
 from refusals import all_refusals
-from uploads import activate, double_signed, found_uploaded, loser, mined, order, uploaded_id
+from uploads import activate, double_signed, evidence, found_uploaded, loser, mined, order, upload, uploaded_id
 
 from bnnchain.bnn.bits import RICE_PARAMETER_BITS, BitWriter
 from bnnchain.bnn.encoding import (
@@ -125,6 +125,7 @@ def encoding_vectors() -> dict[str, Any]:
         "differences": [difference_vector(odd), difference_vector(models["biased"])],
         "header": header_vector(),
         "transaction": transaction_vector(),
+        "transactions": transaction_vectors(),
         "params": [
             {"name": name, "bytes": encode_params(params), "hash": params_hash(params)}
             for name, params in PRESETS.items()
@@ -189,6 +190,21 @@ def header_vector() -> dict[str, Any]:
 def transaction_vector() -> dict[str, Any]:
     order = transfer(nonce=3, amount=1 << 40, fee=9)
     return {"fields": asdict(order), "bytes": encode_transaction(order), "id": transaction_id(order)}
+
+
+def transaction_vectors() -> list[dict[str, Any]]:
+    """Return one transaction of each kind."""
+    twins = Builder(genesis_state(make_spec()))
+    proof = evidence(*(twins.idle(nonce=nonce).header for nonce in (0, 1)))
+    orders = {
+        "transfer": transfer(),
+        "upload": upload(bounty=9, min_family_acc_bp=7_000),
+        "bounty": order(Bounty(uploaded_id(), Amount(5))),
+        "equivocation": order(proof),
+    }
+    return [
+        {"name": name, "bytes": encode_transaction(made), "id": transaction_id(made)} for name, made in orders.items()
+    ]
 
 
 def consensus_vectors() -> dict[str, Any]:

@@ -37,6 +37,7 @@ from bnnchain.consensus.codec import (
     encode_block,
     encode_header,
     encode_proof,
+    encode_transaction,
 )
 from bnnchain.consensus.difficulty import asert, block_weight
 from bnnchain.consensus.election import election_order, join_offset
@@ -138,6 +139,14 @@ def test_the_transaction() -> None:
     assert transaction.sender.hex() == vector["fields"]["sender"]
     assert transaction.body.recipient.hex() == vector["fields"]["body"]["recipient"]
     assert (transaction.nonce, transaction.fee, transaction.body.amount) == (3, 9, 1 << 40)
+
+
+@named(ENCODING["transactions"])
+def test_transactions_of_each_kind(vector: dict[str, Any]) -> None:
+    transaction = decode_transaction(raw(vector["bytes"]))
+    assert encode_transaction(transaction).hex() == vector["bytes"]
+    assert transaction_id(transaction).hex() == vector["id"]
+    assert type(transaction.body).__name__.lower() == vector["name"]
 
 
 @named(ENCODING["params"])
