@@ -11,7 +11,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import Phase, settings
 
 PRISTINE = Path("pristine.json")
 TESTS = ("tests/consensus", "tests/chain/test_refusals.py")
@@ -39,13 +38,21 @@ def first_tests(changed: list[str]) -> list[str]:
     return [str(path) for path in paths if path.exists()]
 
 
+class NoShrinking:
+    """A mutant is killed by any example; finding the smallest one would take most of the time."""
+
+    def pytest_configure(self) -> None:
+        from hypothesis import Phase, settings  # after pytest, which rewrites its assertions
+
+        settings.register_profile("mutation", settings.default, phases=(Phase.explicit, Phase.generate), database=None)
+        settings.load_profile("mutation")
+
+
 if __name__ == "__main__":
-    # A mutant is killed by any example; finding the smallest one would take most of the time.
-    settings.register_profile("mutation", phases=(Phase.explicit, Phase.generate), database=None)
-    settings.load_profile("mutation")
     before = json.loads(PRISTINE.read_text(encoding="utf-8"))
     now = digests(Path("miner/bnnchain/consensus"))
     chosen = first_tests([stem for stem, digest in now.items() if before.get(stem) != digest])
     options = ["-x", "-q", "-p", "no:cacheprovider", "-m", "not slow", "--no-header", "--tb=no"]
-    status = pytest.main([*options, *chosen]) if chosen else 0
-    sys.exit(status or pytest.main([*options, *TESTS, *(f"--ignore={path}" for path in chosen)]))
+    status = pytest.main([*options, *chosen], [NoShrinking()]) if chosen else 0
+    rest = [*options, *TESTS, *(f"--ignore={path}" for path in chosen)]
+    sys.exit(status or pytest.main(rest, [NoShrinking()]))
