@@ -60,21 +60,22 @@ def draw_pareto(searches: Sequence[dict[str, Any]], stem: str, marks: Sequence[d
     matplotlib.rcParams["svg.hashsalt"] = "bnnchain"  # the same figures give the same file
     figure = figure_module.Figure(figsize=(13, 5.5), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
+    worst = min(each["accuracy"] for search in searches for each in search["front"])
+    lowest = worst - MARGIN_PERCENT / 100
     for place, (cost, title) in zip(axes, COSTS.items(), strict=True):
         for number, search in enumerate(searches):
-            _draw_search(place, search, cost, f"C{number}")
+            _draw_search(place, search, cost, f"C{number}", lowest)
         for mark in marks:
             colour = f"C{mark['search']}" if "search" in mark else "black"
             place.plot(mark[cost], 100 * mark["accuracy"], "*", color=colour, markersize=11, markeredgecolor="black")
-            place.annotate(mark["name"], (mark[cost], 100 * mark["accuracy"]), fontsize=6, va="top", ha="right")
+            beside = {"xytext": (-6, -2), "textcoords": "offset points", "ha": "right", "fontsize": 6}
+            place.annotate(mark["name"], (mark[cost], 100 * mark["accuracy"]), **beside)
         place.set(xlabel=title, xscale="log")
         place.grid(visible=True, linewidth=0.3)
         place.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
         place.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _position: f"{value:,.0f}"))
         place.xaxis.set_minor_formatter(ticker.NullFormatter())
-    lowest = min(100 * each["accuracy"] for search in searches for each in search["front"])
-    axes[0].set_ylim(bottom=max(0, lowest - MARGIN_PERCENT))
-    axes[0].set(ylabel="% right" if marks else "% right on validation images, short trainings")
+    axes[0].set(ylabel="% right on validation images, short trainings" + ("; stars: longer ones" if marks else ""))
     axes[0].legend(fontsize=7, loc="lower right")
     paths = [Path(f"{stem}.png"), Path(f"{stem}.svg")]
     try:
@@ -85,10 +86,11 @@ def draw_pareto(searches: Sequence[dict[str, Any]], stem: str, marks: Sequence[d
     return paths
 
 
-def _draw_search(axes: Any, search: dict[str, Any], cost: str, colour: str) -> None:  # noqa: ANN401
-    tried, line = search["scored"], _best_line(search["front"], cost)
+def _draw_search(axes: Any, search: dict[str, Any], cost: str, colour: str, lowest: float) -> None:  # noqa: ANN401
+    tried = [each for each in search["scored"] if each["accuracy"] >= lowest]
+    line = _best_line(search["front"], cost)
     axes.scatter([each[cost] for each in tried], [100 * each["accuracy"] for each in tried], 6, colour, alpha=0.3)
-    label = f"seed {search['request']['seed']}: every shape tried, and the front"
+    label = f"seed {search['request']['seed']}: shapes tried, and the front"
     axes.plot(
         [each[cost] for each in line], [100 * each["accuracy"] for each in line], f"{colour}o-", ms=4, label=label
     )
