@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 from bnnchain.bnn.encoding import flip_positions
+from bnnchain.bnn.zoo import ZOO
 from bnnchain.consensus import lottery
 from bnnchain.consensus.codec import decode_block, encode_block
 from bnnchain.consensus.errors import Invalid
@@ -137,7 +138,7 @@ def test_logits_are_hashed_image_by_image_whatever_their_memory_order() -> None:
 @given(st.integers(0, (1 << 256) - 1), st.integers(0, (1 << 256) - 1))
 def test_winning_is_one_exact_inequality(y: int, target: int) -> None:
     shape = family_shape(0)
-    expected = y * (shape.mac_count + 98_304) < target * 131_072
+    expected = y * 131_072 < target * (shape.mac_count + 98_304)
     assert lottery.is_winning(y.to_bytes(32, "little"), shape, target) == expected
 
 
@@ -145,9 +146,25 @@ def test_the_bound_itself_loses() -> None:
     shape = Architecture(1, 2, 1, (Dense(2), Dense(2)))
     assert shape.mac_count == 8
     target = 1 << 100
-    bound = target * 131_072 // 98_312 + 1
+    bound = 98_312 << 83
     assert not lottery.is_winning(bound.to_bytes(32, "little"), shape, target)
     assert lottery.is_winning((bound - 1).to_bytes(32, "little"), shape, target)
+
+
+def test_a_win_takes_the_same_work_on_every_base() -> None:
+    """The odds of a ticket over its cost are the same for the smallest and the largest network of the zoo."""
+    target = 1 << 230
+    work = []
+    for base in ZOO.values():
+        least, most = 0, 1 << 256
+        while most - least > 1:  # The first value that loses, by what the rule says alone.
+            middle = (least + most) // 2
+            if lottery.is_winning(middle.to_bytes(32, "little"), base, target):
+                least = middle
+            else:
+                most = middle
+        work.append((base.mac_count + 98_304) * (1 << 256) // most)
+    assert max(work) - min(work) <= 1
 
 
 def test_the_ticket_is_bound_to_everything_but_itself() -> None:

@@ -105,16 +105,16 @@ def test_parameters_at_their_bounds_are_accepted(change: dict[str, int]) -> None
 def test_main_closes_the_lottery_and_asks_for_gain_by_time() -> None:
     main = preset("main")
     assert (main.is_lottery_open, main.is_idle_allowed, main.block_interval_s, main.future_limit_s) == (0, 1, 60, 120)
-    assert (main.min_population_acc_bp, main.gain_of_last_bp, main.gain_halflife_s) == (0, 7_500, 30)
+    assert (main.min_population_acc_bp, main.gain_of_last_bp, main.gain_halflife_s) == (8, 0, 30)
     assert (main.min_family_acc_bp, main.min_family_diff_bp, main.min_population_diff_bp) == (8_000, 200, 50)
     assert (main.min_families, main.min_population, main.max_family_generations, main.family_patience) == (
         2,
         5,
         1_024,
-        512,
+        128,
     )
     assert (main.max_connection_count, main.max_gate_macs) == (1 << 18, 1 << 38)
-    assert (main.n_eval, main.ticket_flips, main.skip_s, main.relief_s) == (1_024, 1, 60, 0)
+    assert (main.n_eval, main.ticket_flips, main.skip_s, main.relief_s) == (1_024, 1, 20, 0)
     assert (main.max_transactions_bytes, main.min_pool_size) == (255 * 1_024, 10_000)
     paper = preset("paper-low")
     assert (paper.relief_s, paper.max_block_transactions) == (600, 146)

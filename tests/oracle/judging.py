@@ -162,7 +162,7 @@ def check_ticket(state: State, header: dict[str, Any], params: dict[str, Any], p
     seed = tagged("ticket", header["core"], header["nonce"].to_bytes(8, "little"))
     need(ticket(base, seed, params["flips"], [images[index] for index in drawn]) == header["y"], "y")
     cost = base["shape"]["macs"] + 98_304
-    won = int.from_bytes(header["y"], "little") * cost < header["target"] * 131_072
+    won = int.from_bytes(header["y"], "little") * 131_072 < header["target"] * cost
     need(params["open_lottery"] or won, "lottery lost")
 
 

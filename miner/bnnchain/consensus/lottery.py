@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from bnnchain_kernels.model import Architecture, Int32Array, Model
 
 MACS_REFERENCE = 1 << 17
-"""macs_ref: a ticket that costs this much wins in proportion to the target."""
+"""macs_ref: a ticket that costs this much wins with the odds of the target itself."""
 
 TICKET_OVERHEAD_MACS = 3 << 15
 """What drawing a ticket and hashing its logits costs beside the evaluation, in multiply-accumulates.
@@ -83,8 +83,11 @@ def lottery_value(seed: bytes, logits: Int32Array) -> bytes:
 
 
 def is_winning(y: bytes, base: Architecture, target: int) -> bool:
-    """Answer whether ``y * cost(base) < target * macs_ref``, exact in integers: the cost of a ticket is evened out."""
-    return int.from_bytes(y, "little") * ticket_cost(base) < target * MACS_REFERENCE
+    """Answer whether ``y * macs_ref < target * cost(base)``, exact in integers.
+
+    What a ticket costs is what it is worth: a base of twice the work wins twice as often.
+    """
+    return int.from_bytes(y, "little") * MACS_REFERENCE < target * ticket_cost(base)
 
 
 def ticket_cost(base: Architecture) -> int:
