@@ -64,13 +64,14 @@ def main() -> None:
         f" {len(dataset.pool)} images, {options.threads} threads",
         file=report,
     )
-    founders = [train(dataset, evaluator, options.target_accuracy, seed) for seed in range(options.seeds)]
+    seeds = range(options.first_seed, options.first_seed + options.seeds)
+    founders = [train(dataset, evaluator, options.target_accuracy, seed) for seed in seeds]
     rates = rate_candidates(dataset, evaluator, founders[0])
     for rate in rates:
         print("at {target_bp} bp: {candidates_per_s_per_core:,.0f} candidates/s/core".format(**rate), file=report)
     rows = []
     for name in options.preset or PRESETS:
-        for seed, founder in enumerate(founders):
+        for seed, founder in zip(seeds, founders, strict=True):
             row = search(options, dataset, evaluator, heldout, name, seed, founder)
             rows.append(row)
             write_json(options, load, rates, rows)
@@ -208,6 +209,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--preset", action="append", choices=(*PRESETS, LIMIT), help="may be given several times")
     parser.add_argument("--backend", default="auto")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--target-accuracy", type=float, default=0.84, help="at which founders stop training")
     parser.add_argument("--limit-s", type=float, default=600, help="a search stops here, not reached")
