@@ -18,6 +18,7 @@ from bnnchain.consensus.codec import encode_transaction
 from bnnchain.consensus.errors import Invalid, Unavailable
 from bnnchain.mining.founders import select_founder
 from bnnchain.mining.miner import Miner, MiningOptions
+from bnnchain.mining.pool.workers import PoolOptions, WorkerPool
 from bnnchain.net.messages import NewHead, Role
 from bnnchain.net.network import Network
 from bnnchain.producer import HOLD_S, Producer, ProducerOptions
@@ -47,6 +48,8 @@ class NodeOptions:
     """How long a fresh tip waits before this node mines on it."""
     checkpoints: Mapping[int, BlockId] = field(default_factory=dict)
     """Ids by height that the operator has pinned."""
+    pool: PoolOptions | None = None
+    """Workers that mine for this node; None: its own process does."""
     dataset_limit_bytes: int = DEFAULT_LIMIT_BYTES
     """What the stored pools of data sets together may take."""
 
@@ -84,15 +87,20 @@ class Node:
                 options = self._options
                 make = partial(Chain, store, factory, checkpoints=options.checkpoints)
                 chain = await asyncio.to_thread(partial(make, dataset_limit_bytes=options.dataset_limit_bytes))
-                await self._serve(chain, stop)
+                pool = None if options.pool is None else await asyncio.to_thread(WorkerPool, options.pool)
+                try:
+                    await self._serve(chain, pool, stop)
+                finally:
+                    if pool is not None:
+                        await asyncio.to_thread(pool.close)
             finally:
                 store.close()
 
-    async def _serve(self, chain: Chain, stop: asyncio.Event) -> None:
+    async def _serve(self, chain: Chain, pool: WorkerPool | None, stop: asyncio.Event) -> None:
         options, mempool = self._options, Mempool(chain)
         role = Role.VALIDATOR if options.mining is None else Role.MINER
         network = Network(chain, mempool, listen=options.listen, dial=options.peers, role=role)
-        producer = self._producer(chain, mempool, network)
+        producer = self._producer(chain, mempool, network, pool)
         await network.start()
         self._observer.ready(network.address)
         work = [
@@ -113,12 +121,15 @@ class Node:
             await network.stop()
             await asyncio.gather(*work, return_exceptions=True)
 
-    def _producer(self, chain: Chain, mempool: Mempool, network: Network) -> Producer | None:
+    def _producer(self, chain: Chain, mempool: Mempool, network: Network, pool: WorkerPool | None) -> Producer | None:
         options, mining = self._options, self._options.mining
         if mining is None:
             return None
         founder = select_founder(options.founder, mining.threads)
-        miner = Miner(chain, mempool, self._home.key(), founder, mining, self._observer.progress)
+        if pool is not None:
+            founder = pool.founder(founder)
+            self._observer.progress(f"workers dial {pool.address}")
+        miner = Miner(chain, mempool, self._home.key(), founder, mining, self._observer.progress, pool)
         producing = ProducerOptions(options.hold_s, options.max_blocks is not None, options.max_blocks)
         return Producer(chain, mempool, miner.mine, network.submit_block, producing, self._observer.progress)
 

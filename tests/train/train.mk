@@ -5,7 +5,7 @@
 TRAIN_PYTHON ?= $(PYTHON)
 TRAIN_DIRECTORY := build/train
 TRAIN_BIN := $(TRAIN_DIRECTORY)/bin
-TRAIN_EXTRAS := train,onnx,images
+TRAIN_EXTRAS := train,onnx,images,pool
 TRAIN_TOOLS := hypothesis pytest pytest-asyncio pytest-timeout pytest-xdist \
   "larq-compute-engine==0.16.0; platform_machine == 'x86_64'"
 

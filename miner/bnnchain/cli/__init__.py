@@ -28,6 +28,7 @@ COMMANDS = {
     "model": "bnnchain.cli.model:model",
     "train": "bnnchain.cli.train:train",
     "shapes": "bnnchain.cli.shapes:shapes",
+    "pool": "bnnchain.cli.pool:pool",
     "fpga": "bnnchain.cli.fpga:fpga",
     "wallet": "bnnchain.cli.wallet:wallet",
     "tx": "bnnchain.cli.wallet:tx",

@@ -47,6 +47,11 @@ json_option = click.option(
 node_option = click.option(
     "--node", "address", default=DEFAULT_LISTEN, show_default=True, help="Address of a running node."
 )
+certificates_option = click.option(
+    "--certificates",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Directory with this side's certificate of a tls pool (`bnnchain pool certificates`).",
+)
 backend_option = click.option(
     "--backend",
     type=click.Choice(["auto", "fpga", "fpga-sim", "c", "numba", "reference"]),

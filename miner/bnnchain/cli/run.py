@@ -13,17 +13,20 @@ import click
 from bnnchain.chain.pools import DEFAULT_LIMIT_BYTES
 from bnnchain.cli.architectures import METAVAR, to_architecture
 from bnnchain.cli.init import create_chain
-from bnnchain.cli.options import DEFAULT_LISTEN, backend_option, home_option
+from bnnchain.cli.options import DEFAULT_LISTEN, backend_option, certificates_option, home_option
 from bnnchain.consensus.errors import Unavailable
 from bnnchain.consensus.params import BP, DEFAULT_PRESET
 from bnnchain.home import parse_checkpoint
 from bnnchain.mining.founders import FOUNDERS
 from bnnchain.mining.miner import LEARNING_PERCENT, MiningOptions
+from bnnchain.mining.pool.address import MAX_LANES, parse_pool_address
+from bnnchain.mining.pool.workers import PoolOptions
 from bnnchain.node import Node, NodeOptions
 from bnnchain.producer import HOLD_S
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from bnnchain.home import Home
     from bnnchain.net.messages import NewHead
@@ -135,7 +138,23 @@ def node(
     show_default=True,
     help="Of the time, for learning beside a closed lottery; the tickets of the rest are what protects the chain.",
 )
-@click.option("--thrifty", is_flag=True, help="Be content with the gain that the chain asks for.")
+@click.option(
+    "--thrifty/--greedy",
+    default=None,
+    help="Be content with the gain that the chain asks for.  [default: where blocks cost a lottery and no bounty pays]",
+)
+@click.option(
+    "--pool",
+    "pool_address",
+    metavar="local:N|tls://HOST:PORT",
+    help="Mine with workers: N processes here, or those of any host that dial this address (`bnnchain pool worker`).",
+)
+@certificates_option
+@click.option(
+    "--lanes",
+    type=click.IntRange(1, MAX_LANES),
+    help="Trainings and searches side by side in a pool; results depend on it.  [default: N of local:N, else 4]",
+)
 def mine(
     home: Home,
     listen: str,
@@ -151,9 +170,15 @@ def mine(
     architecture: Architecture | None,
     founder: str,
     learning_percent: int,
-    thrifty: bool,  # noqa: FBT001  (a flag of the command line)
+    thrifty: bool | None,  # noqa: FBT001  (a flag of the command line)
+    pool_address: str | None,
+    certificates: Path | None,
+    lanes: int | None,
 ) -> None:
     """Run a node that mines: it founds and evolves models and earns their blocks."""
+    if pool_address is None and (certificates is not None or lanes is not None):
+        raise click.UsageError("--certificates and --lanes belong to --pool")
+    pool = None if pool_address is None else PoolOptions(parse_pool_address(pool_address), certificates, lanes)
     ensure_chain(home, peers)
     mining = MiningOptions(
         seed=secrets.randbits(SEED_BITS) if seed is None else seed,
@@ -170,6 +195,7 @@ def mine(
         mining=mining,
         founder=founder,
         max_blocks=blocks,
+        pool=pool,
         hold_s=hold_s,
         checkpoints=dict(map(parse_checkpoint, checkpoints)),
         dataset_limit_bytes=dataset_limit_mib << 20,

@@ -31,7 +31,7 @@ from bnnchain.mining.operators import (
 )
 from bnnchain.mining.yields import Yields
 from bnnchain_kernels.errors import Invalid
-from bnnchain_kernels.evaluator import BLOCK_IMAGES
+from bnnchain_kernels.evaluator import BLOCK_IMAGES, count_correct
 from bnnchain_kernels.mutants import RaceRules, pack_mutants
 from bnnchain_kernels.select import mutants_of
 
@@ -166,10 +166,19 @@ class _State:
 class Search:
     """A search that can be stopped and run on: state is kept between calls of :meth:`run`.
 
-    operators: further sources of moves, beside those of every search.
+    operators: further sources of moves, beside those of every search.  start: a model to climb from; None: the parent.
+    jumps: how often climbing was stuck before; above 0 the search begins by fine-tuning.
     """
 
-    def __init__(self, request: EvolveRequest, evaluator: Evaluator, operators: Sequence[Operator] = ()) -> None:
+    def __init__(
+        self,
+        request: EvolveRequest,
+        evaluator: Evaluator,
+        operators: Sequence[Operator] = (),
+        *,
+        start: Model | None = None,
+        jumps: int = 0,
+    ) -> None:
         _validate(request)
         self._request = request
         self._gain = request.gain
@@ -193,16 +202,23 @@ class Search:
         self._mutants = self._mutants_of(request.parent)
         correct = int(self._mutants.base_counts.sum(dtype=np.int64))
         self._parent = self._best = self._current = self._state(request.parent, self._parent_weights, correct)
-        self._tuning_steps = FIRST_TUNING_STEPS
+        if start is not None:
+            self._start_from(start)
+        self._tuning_steps = min(FIRST_TUNING_STEPS << max(0, jumps - 1), MAX_TUNING_STEPS)
         self._candidates = self._accepted = 0
         self._seconds = 0.0
         self._threads = 1
-        self._work = self._search()
+        self._work = self._search(is_stuck=jumps > 0)
 
     @property
     def best(self) -> Model:
         """Return the best model so far, the parent at first."""
         return self._best.model
+
+    @property
+    def parent_correct(self) -> int:
+        """Return the parent's right labels on the whole pool."""
+        return self._parent.correct
 
     @property
     def candidates(self) -> int:
@@ -243,9 +259,10 @@ class Search:
             on_progress(self._progress())
         return None if found is None else self._result(found)
 
-    def _search(self) -> Iterator[None]:
+    def _search(self, *, is_stuck: bool) -> Iterator[None]:
         """Search for ever, pausing wherever the caller may stop: climb, and where that is stuck, jump and climb."""
-        yield from self._climb()
+        if not is_stuck:
+            yield from self._climb()
         while True:
             best = self._best
             yield from self._jump()
@@ -376,6 +393,13 @@ class Search:
         self._hold(child)
         if self._rank(child) > self._rank(self._best):
             self._best = child
+
+    def _start_from(self, model: Model) -> None:
+        if model.architecture != self._request.parent.architecture:
+            raise Invalid("bad-search", reason="start of another shape")
+        correct = count_correct(self._evaluator, model, self._request.pool_size)
+        self._hold(self._state(model, flat_weights(model), correct))
+        self._best = max(self._parent, self._current, key=self._rank)
 
     def _hold(self, state: _State) -> None:
         """Make a model the one in hand, which later moves start from."""

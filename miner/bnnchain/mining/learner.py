@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from bnnchain.mining.evolve import ShouldStop
     from bnnchain.mining.founders import FoundedModel, Founder, FoundProgress
     from bnnchain.mining.miner import MiningOptions
+    from bnnchain.mining.pool.search import PooledSearch
+    from bnnchain.mining.pool.workers import WorkerPool
     from bnnchain_kernels.model import Architecture
 
 log = logging.getLogger(__name__)
@@ -58,7 +60,7 @@ UNBOUNDED = 1 << 62
 class _Evolution:
     """The search for one parent's child, and what tickets have shown of that parent."""
 
-    search: Search
+    search: Search | PooledSearch
     evidence: TicketEvidence
 
 
@@ -78,12 +80,18 @@ class Learner:
     """Learns for one miner, head after head; one thread at a time calls :meth:`learn`."""
 
     def __init__(
-        self, chain: Chain, founder: Founder, options: MiningOptions, on_progress: Callable[[str], None]
+        self,
+        chain: Chain,
+        founder: Founder,
+        options: MiningOptions,
+        on_progress: Callable[[str], None],
+        pool: WorkerPool | None = None,
     ) -> None:
         self._chain = chain
         self._founder = founder
         self._options = options
         self._on_progress = on_progress
+        self._pool = pool
         self._evolutions: OrderedDict[bytes, _Evolution] = OrderedDict()
         self._trained: OrderedDict[tuple[DatasetId, Architecture], FoundedModel] = OrderedDict()
         self._round: _Round | None = None
@@ -268,15 +276,25 @@ class Learner:
                 min_flips=learning.required_flips(family.architecture, params),
                 novel=novel_flips(family),
                 seed=self._seed("evolve", key),
-                is_thrifty=self._options.is_thrifty,
+                is_thrifty=self._is_thrifty(place, params),
                 max_candidates=UNBOUNDED,
             )
             evidence = TicketEvidence(family.best.model)
-            search = Search(request, validator.evaluator(place.dataset_id), (evidence,))
+            search = self._search(request, place.dataset_id, evidence)
             self._evolutions[key] = _Evolution(search, evidence)
             while len(self._evolutions) > SEARCHES_KEPT:
                 self._evolutions.popitem(last=False)
         return self._evolutions[key]
+
+    def _is_thrifty(self, place: Place, params: Params) -> bool:
+        if self._options.is_thrifty is not None:
+            return self._options.is_thrifty
+        return not params.is_lottery_open and not self._chain.head.datasets[place.dataset_id].bounty
+
+    def _search(self, request: EvolveRequest, dataset_id: DatasetId, evidence: TicketEvidence) -> Search | PooledSearch:
+        if self._pool is not None:
+            return self._pool.search(request, self._options.learning_percent if self._outlasts_blocks else 100)
+        return Search(request, self._chain.validator.evaluator(dataset_id), (evidence,))
 
     def _seed(self, use: str, *parts: bytes) -> int:
         """Return a seed of 63 bits that follows from the miner's own and from what it is for."""

@@ -33,12 +33,16 @@ if TYPE_CHECKING:
     from bnnchain.consensus.state import ChainState
     from bnnchain.consensus.types import AvailabilityProof, Block, Header
     from bnnchain.mining.founders import Founder
+    from bnnchain.mining.pool.tickets import PooledTicketDrawer
+    from bnnchain.mining.pool.workers import WorkerPool
     from bnnchain_kernels.model import Architecture
 
 log = logging.getLogger(__name__)
 
 REFRESH_S = 2.0
 """A block in the making is drafted anew this often: its time moves, and better transactions may wait."""
+POOL_REFRESH_S = 15.0
+"""Of a pool: what its workers are drawing when the block is drafted anew is lost."""
 RETRY_S = 1.0
 MAX_REST_S = 0.5
 """At once, so that learning ends soon where it is told to; what is left is rested later."""
@@ -59,9 +63,11 @@ class MiningOptions:
     """Accuracy at which training of a founder stops; None: ``FOUNDING_MARGIN_BP`` above the least that counts."""
     architecture: Architecture | None = None
     """Shape wanted for the first new family; None: the zoo's for the data set."""
-    is_thrifty: bool = False
-    """Be content with the gain that the chain asks for: what is left serves later blocks, and nobody pays for more
-    unless the data set has a bounty."""
+    is_thrifty: bool | None = None
+    """Be content with the gain that the chain asks for: what is left serves later blocks.
+
+    None: where a block costs a lottery and the data set has no bounty, so that nobody pays for more.
+    """
     learning_percent: int = LEARNING_PERCENT
     """Share of the time that goes to learning beside a closed lottery; what is left of the power draws tickets.
 
@@ -84,13 +90,18 @@ class Miner:
         founder: Founder,
         options: MiningOptions,
         on_progress: Callable[[str], None] = log.info,
+        pool: WorkerPool | None = None,
     ) -> None:
-        """on_progress gets a line for people now and then, from whichever thread learns."""
+        """on_progress gets a line for people now and then, from whichever thread learns.
+
+        pool: draws the tickets and searches; None: this process does.
+        """
         self._chain = chain
         self._mempool = mempool
         self._key = key
         self._options = options
-        self._learner = Learner(chain, founder, options, on_progress)
+        self._pool = pool
+        self._learner = Learner(chain, founder, options, on_progress, pool)
         self._beside: _LearningBeside | None = None
 
     def mine(self, should_stop: ShouldStop) -> bytes | None:
@@ -135,7 +146,7 @@ class Miner:
                     continue
                 draft = self._draft(state, candidate, proofs)
                 if held is None or candidate.place is not held.place:
-                    drawer = self._drawer(state, candidate, draft.header)
+                    drawer = self._drawer(state, candidate, draft.header, is_outdated)
                 if block is None or draft.header != block.header:
                     block, nonce = draft, 0
                 held = candidate
@@ -147,10 +158,10 @@ class Miner:
         return None
 
     def _draw(
-        self, drawer: TicketDrawer, header: Header, nonce: int, is_outdated: ShouldStop
+        self, drawer: TicketDrawer | PooledTicketDrawer, header: Header, nonce: int, is_outdated: ShouldStop
     ) -> tuple[Header | None, int]:
         """Draw tickets from ``nonce`` on until one wins or it is time for another draft; return also the next nonce."""
-        until = time.monotonic() + REFRESH_S
+        until = time.monotonic() + (REFRESH_S if self._pool is None else POOL_REFRESH_S)
         while not is_outdated() and time.monotonic() < until:
             won = drawer.draw(header, nonce)
             nonce += drawer.tickets_together
@@ -158,8 +169,12 @@ class Miner:
                 return won, nonce
         return None, nonce
 
-    def _drawer(self, state: ChainState, candidate: Candidate, header: Header) -> TicketDrawer:
+    def _drawer(
+        self, state: ChainState, candidate: Candidate, header: Header, is_outdated: ShouldStop
+    ) -> TicketDrawer | PooledTicketDrawer:
         evidence = self._learner.evidence(candidate)
+        if self._pool is not None:
+            return self._pool.drawer(state, header, self._chain.validator, is_outdated, evidence)
         return TicketDrawer(state, header, self._chain.validator, threads=self._options.threads, evidence=evidence)
 
     def _draft(self, state: ChainState, candidate: Candidate, proofs: tuple[AvailabilityProof, ...]) -> Block:
