@@ -145,17 +145,18 @@ def test_killed_at_random_moments(tmp_path: Path) -> None:
     for attempt in range(RANDOM_KILLS):
         with start(path, "mine", attempt) as child:
             assert child.stdout is not None
-            first = child.stdout.readline()
+            # Up to two more blocks first: on a busy machine the moments below would all lie within the first.
+            seen = b"".join(child.stdout.readline() for _ in range(1 + rng.randrange(3)))
             time.sleep(rng.uniform(0, 0.25))
             child.kill()
-            lines = (first + child.stdout.read()).decode().split()
+            lines = (seen + child.stdout.read()).decode().split()
         assert child.returncode == -signal.SIGKILL, f"seed {seed} attempt {attempt}"
         acknowledged |= {bytes.fromhex(line) for line in lines if len(line) == 64}
         with closing(Store(path)) as store:
             lost = {identity for identity in acknowledged - {store.spec.genesis_id} if not store.has_block(identity)}
             assert lost == set(), f"seed {seed} attempt {attempt}"
             assert store.block_count() <= len(acknowledged) + attempt + 1
-    chain = open_chain(path, make_spec(max_family_generations=16))
+    chain = open_chain(path, make_spec(max_family_generations=3))
     state = verify_chain(chain.store, ReferenceEvaluator, GENESIS_TIME + 10**6, lambda _: None)
     assert state.head == chain.head.head
     assert state.height >= RANDOM_KILLS // 2, "too few blocks to show anything"
