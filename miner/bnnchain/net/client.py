@@ -183,6 +183,10 @@ class NodeClient:
                     size_bytes -= len(reply.raw)
                     if len(replies) > count or size_bytes < 0:
                         raise Invalid("bad-range", reason="more than was asked for", count=len(replies), wanted=count)
+            except grpc.aio.AioRpcError as error:
+                # What came before the stream broke is as good as a shorter answer, and is not asked for again.
+                if not replies or error.code() in _OUR_FAULT:
+                    raise
             finally:
                 call.cancel()
         return replies

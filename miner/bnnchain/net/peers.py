@@ -26,7 +26,8 @@ log = logging.getLogger(__name__)
 
 MAX_DIALLED_PEERS = 32
 FIRST_PAUSE_S = 0.25
-MAX_PAUSE_S = 60.0
+MAX_PAUSE_S = 15.0
+"""A part of a block interval: after a parted network heals, its halves must find each other before many blocks pass."""
 STABLE_S = 10.0
 """A connection that lasted this long starts the pauses anew."""
 
