@@ -11,11 +11,16 @@ import signal
 import sys
 from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from builders import Builder, make_spec, open_chain
 
 from bnnchain.consensus.codec import encode_block
-from bnnchain.consensus.types import Block, BlockKind
+from bnnchain.consensus.errors import Invalid
+from bnnchain.consensus.types import BlockId, BlockKind
+
+if TYPE_CHECKING:
+    from bnnchain.chain.chain import Chain
 
 GENERATIONS = 3
 
@@ -52,15 +57,15 @@ def mine_for_ever(path: Path, seed: int) -> None:
             # A branch of two that replaces the head: kills also fall into reorganisations.
             for raw in side.extend(2, kind=BlockKind.IDLE):
                 acknowledge(chain.import_block(raw).block_id)
-        acknowledge(chain.import_block(encode_block(any_block(builder))).block_id)
+        acknowledge(import_next(chain, builder))
 
 
-def any_block(builder: Builder) -> Block:
-    """Return the next block: a model's, or an idle one where the builder's plain search finds no child any more."""
+def import_next(chain: Chain, builder: Builder) -> BlockId:
+    """Import the next block: a model's, or an idle one where the builder's plain search finds none that passes."""
     try:
-        return builder.next()
-    except AssertionError:
-        return builder.idle()
+        return chain.import_block(encode_block(builder.next())).block_id
+    except (AssertionError, Invalid):
+        return chain.import_block(encode_block(builder.idle())).block_id
 
 
 if __name__ == "__main__":
