@@ -3,11 +3,11 @@
     python bench/search.py --data DIR [--preset paper-low --preset ...] [--seeds 3] [--threads 2] [--limit-s 600]
                            [--target-accuracy 0.84] [--json FILE]
 
-DIR holds the MNIST files.  One founder a seed is trained until it reaches the target, or left out; then each preset's gain and
-difference are searched for from it, on all 60,000 images, timed by the clock.  ``limit`` asks for the impossible and
-shows how far a search comes in its time, and when each quarter of a percent was gained.  Candidates per second and
-core are measured on the first founder with single moves of one to three flips that must gain 1 % of the pool, or
-anything.  The JSON file is written after each search, so a run that is ended keeps its rows; ``--json -`` is stdout.
+DIR holds the MNIST files.  One founder a seed is trained until it reaches the target, or left out; then each preset's
+gain and difference are searched for from it, on all 60,000 images, timed by the clock.  ``limit`` asks for the
+impossible and shows how far a search comes in its time, and when each quarter of a percent was gained.  Candidates per
+second and core are measured on the first founder with single moves of one to three flips that must gain 1 % of it all,
+or anything.  The JSON file is written after each search, so a run that is ended keeps its rows; ``--json -`` is stdout.
 
 Set OPENBLAS_NUM_THREADS=1: the search has threads of its own.
 """
