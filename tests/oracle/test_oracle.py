@@ -3,167 +3,19 @@
 from __future__ import annotations
 
 import random
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pytest
-from builders import ALICE, BOB, GENESIS_TIME, MINER, Builder, make_spec, make_validator, open_chain, outcome, transfer
-from learnable import OWN, known_datasets
+from builders import Builder, make_spec, open_chain
 from refusals import Refusal, all_refusals
-from uploads import entry, evidence, order, upload, uploaded_id
 
-from bnnchain.consensus.booking import Booking
 from bnnchain.consensus.codec import encode_block
-from bnnchain.consensus.election import open_places
-from bnnchain.consensus.errors import Invalid
-from bnnchain.consensus.signatures import public_key
-from bnnchain.consensus.spec import encode_spec
-from bnnchain.consensus.state import ChainState, genesis_state
-from bnnchain.consensus.types import Amount, BlockKind, Bounty
-from bnnchain.datasets.payload import encode_payload
-from oracle import judging
-from oracle.reading import Refused
+from bnnchain.consensus.types import BlockKind
+from oracle.both import Both
+from oracle.drawing import KEYS, draw_block
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from bnnchain.consensus.types import Block, Header
-
-NOW = GENESIS_TIME + 10**6
-KEYS = (MINER, ALICE, BOB)
-
-
-@lru_cache
-def pools() -> dict[bytes, tuple[list[int], list[int]]]:
-    made = {}
-    for identity, dataset in known_datasets().items():
-        payload, size = encode_payload(dataset.pool), dataset.manifest.pool_size
-        width = len(payload) // size - 1
-        images = [int.from_bytes(payload[at * width : (at + 1) * width], "little") for at in range(size)]
-        made[bytes(identity)] = (images, list(payload[size * width :]))
-    return made
-
-
-def of_node(state: ChainState) -> dict[str, Any]:
-    return {
-        "head": state.head, "height": state.height, "weight": state.weight, "supply": state.supply,
-        "accounts": {bytes(key): (account.balance, account.nonce) for key, account in state.ledger},
-        "coinbases": [(c.mature_height, c.owner, c.amount, c.block_id) for c in state.coinbases],
-        "families": [
-            (f.dataset_id, f.generation, f.model_count, f.join_offset, f.last_gain, f.best.correct, f.best.block_id,
-             f.best.model_hash, f.latest.block_id, len(f.founders), f.waited_blocks,
-             f.novelty and int(np.unpackbits(f.novelty.seen_zero & f.novelty.seen_one).sum()))
-            for f in state.families
-        ],
-        "datasets": [
-            (key, e.status.name.lower(), e.since_height, e.window.bit_count(), e.below_blocks, e.deposit, e.bounty,
-             e.own_bounty, e.unfilled_blocks, e.record)
-            for key, e in state.datasets.items()
-        ],
-        "stale": (list(state.included_stale), [ancestor.head for ancestor in state.ancestors]),
-    }  # fmt: skip
-
-
-def of_oracle(state: dict[str, Any]) -> dict[str, Any]:
-    return {
-        **{name: state[name] for name in ("head", "height", "weight", "supply", "accounts")},
-        "coinbases": [(c["height"], c["owner"], c["amount"], c["block"]) for c in state["coinbases"]],
-        "families": [
-            (f["dataset"], f["generation"], f["count"], f["offset"], f["last_gain"], f["best"]["correct"],
-             f["best"]["block"], f["best"]["model"]["hash"], f["latest"]["block"], len(f["founders"]), f["waited"],
-             f["seen"] and (f["seen"][0] & f["seen"][1]).bit_count())
-            for f in state["families"]
-        ],
-        "datasets": [
-            (key, e["status"], e["since"], sum(e["window"]), e["below"], e["deposit"], e["pot"], e["own_pot"],
-             e["unfilled"], e["record"])
-            for key, e in state["datasets"].items()
-        ],
-        "stale": (state["included"], [ancestor["head"] for ancestor in state["ancestors"]]),
-    }  # fmt: skip
-
-
-class Both:
-    """A tree of blocks judged by node and oracle side by side; fails where they differ."""
-
-    def __init__(self, spec: Any) -> None:
-        self.validator = make_validator()
-        self.states: list[tuple[ChainState, dict[str, Any]]] = [
-            (genesis_state(spec), judging.genesis(encode_spec(spec)))
-        ]
-        assert of_node(self.states[0][0]) == of_oracle(self.states[0][1])
-        self.accepted = self.refused = 0
-        self.why: list[str] = []
-
-    def judge(self, at: int, raw: bytes, seed: object = "") -> int | None:
-        """Judge a block on state number ``at``; return the new state's number."""
-        node, oracle = self.states[at]
-        verdict = outcome(lambda: self.validator.judge(node, raw, NOW).state)
-        try:
-            after: Any = judging.judge(oracle, raw, NOW, pools())
-        except Refused as refusal:
-            after = str(refusal)
-        assert isinstance(verdict, str) == isinstance(after, str), f"node {verdict}, oracle {after}, seed {seed}"
-        if isinstance(verdict, str):
-            self.refused += 1
-            self.why.append(verdict)
-            return None
-        assert of_node(verdict) == of_oracle(after), f"seed {seed}"
-        self.states.append((verdict, after))
-        self.accepted += 1
-        return len(self.states) - 1
-
-
-def orders_for(state: ChainState, rng: random.Random, twins: list[tuple[Header, Header]]) -> list[Any]:
-    """Return transactions that the next block can hold, of any kind."""
-    booking, made = Booking(state), []
-    for _ in range(rng.randrange(4)):
-        key = rng.choice(KEYS)
-        nonce, what = booking.books().ledger.account(public_key(key)).nonce, rng.random()
-        if what < 0.4:
-            draft = transfer(key, rng.choice(KEYS), nonce=nonce, amount=rng.randint(1, 5_000), fee=rng.randrange(9))
-        elif what < 0.6:
-            target = rng.choice([OWN, uploaded_id(0), uploaded_id(1)])
-            draft = order(Bounty(target, Amount(rng.randint(1, 9_000))), key, nonce=nonce)
-        elif what < 0.85 or not twins:
-            draft = upload(rng.randrange(3), key, nonce=nonce, bounty=rng.randrange(3_000))
-        else:
-            draft = order(evidence(*rng.choice(twins)), key, nonce=nonce)
-        try:
-            booking.apply(draft)
-        except Invalid:
-            if rng.random() < 0.97:
-                continue
-        made.append(draft)
-    return made
-
-
-def draw_block(builder: Builder, rng: random.Random, twins: list[tuple[Header, Header]], losers: list[Header]) -> Block:
-    """Return a block of any kind on the builder's state, nearly always valid."""
-    state = builder.state
-    params = state.spec.params_at(state.height + 1)
-    late = state.timestamp + rng.choice([1, 30, 60, 60, 61, 90])
-    open_ = [n for n in range(3) if uploaded_id(n) in state.datasets and not entry(state, n).is_closed]
-    changes: dict[str, Any] = {
-        "timestamp": late,
-        "transactions": orders_for(state, rng, twins),
-        "proofs": builder.proofs(*(n for n in open_ if rng.random() < 0.7)),
-    }
-    if losers and rng.random() < (0.05 if params.is_lottery_open else 0.5):
-        changes["stale"] = rng.choice(losers[-2:])
-    places = open_places(state, late - state.timestamp, params)
-    place = rng.choice(places) if places and rng.random() < 0.6 else None
-    try:
-        if place is None:
-            block = builder.idle(**changes)
-        elif place.kind == BlockKind.EVOLVE:
-            block = builder.evolve(place, **changes)
-        else:
-            block = builder.found(place, **changes)
-    except AssertionError:
-        block = builder.idle(**changes)
-    return builder.mine(block) if not params.is_lottery_open else block
 
 
 @pytest.mark.parametrize("is_open", [1, 0], ids=["open", "closed"])
