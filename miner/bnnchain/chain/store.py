@@ -79,6 +79,7 @@ class Store:
     def __init__(self, path: Path, spec: ChainSpec | None = None) -> None:
         """Open the store at ``path``; a new one is made for ``spec``, an existing one must be of the same chain."""
         self._lock = threading.RLock()
+        self.path = path
         if spec is None and not path.exists():
             raise Fault(f"there is no store at {path}; run `bnnchain init` first")
         try:
@@ -121,6 +122,16 @@ class Store:
         """Close the file; everything committed is on disk already."""
         with self._lock:
             self._database.close()
+
+    def size_bytes(self) -> int:
+        """Return what the store takes on disk, its write-ahead log included."""
+        files = (self.path, self.path.with_name(f"{self.path.name}-wal"))
+        return sum(file.stat().st_size for file in files if file.exists())
+
+    def check_writable(self) -> None:
+        """Write and sync a change of nothing; raises :class:`Fault` where the disk would take no block now."""
+        with self._transaction() as database:
+            database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
     def commit(
         self, block_id: BlockId, header: Header, raw: bytes, branch: Sequence[BlockId], alarm: DeepReorg | None = None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 
+from bnnchain.chain.meter import InferenceMeter
 from bnnchain.consensus import transition
 from bnnchain.consensus.codec import decode_block
 from bnnchain.consensus.errors import Invalid, Unavailable
@@ -47,6 +48,7 @@ class Validator:
 
     def __init__(self, evaluator_factory: EvaluatorFactory) -> None:
         self._factory = evaluator_factory
+        self.meter = InferenceMeter()
         self._pools: dict[DatasetId, Samples] = {}
         self._evaluators: Cache[DatasetId, Evaluator] = Cache(64)
         self._ticket_pools: Cache[tuple[BlockId, DatasetId], Evaluator] = Cache(CACHED_TICKET_POOLS)
@@ -102,7 +104,8 @@ class Validator:
         def compute() -> UInt8Array:
             evaluator, size = self.evaluator(dataset_id), len(self.pool(dataset_id))
             starts = range(0, size, PREDICTION_IMAGES)
-            parts = [predict(evaluator.logits(model, at, min(at + PREDICTION_IMAGES, size))) for at in starts]
+            with self.meter.measure(evaluator.backend, size):
+                parts = [predict(evaluator.logits(model, at, min(at + PREDICTION_IMAGES, size))) for at in starts]
             return np.concatenate(parts)
 
         return self._predictions.get(dataset_id + model_hash, compute)
@@ -110,13 +113,17 @@ class Validator:
     def _ticket_logits(self, header: transition.CheckedHeader) -> Int32Array:
         task, n_eval = header.task, header.params.n_eval
         tickets = self.ticket_evaluator(task.previous_hash, task.dataset_id, n_eval)
-        return tickets.logits(task.child, 0, min(n_eval, len(self.pool(task.dataset_id))))
+        images = min(n_eval, len(self.pool(task.dataset_id)))
+        with self.meter.measure(tickets.backend, images):
+            return tickets.logits(task.child, 0, images)
 
     def _count(self, checked: transition.CheckedBlock) -> transition.Counts | None:
         place, model = checked.checked_header.place, checked.model
         if place is None or model is None:
             return None
-        correct = count_correct(self.evaluator(place.dataset_id), model, len(self.pool(place.dataset_id)))
+        evaluator, size = self.evaluator(place.dataset_id), len(self.pool(place.dataset_id))
+        with self.meter.measure(evaluator.backend, size):
+            correct = count_correct(evaluator, model, size)
         if correct != checked.block.header.correct_new:
             raise Invalid("bad-claim", claimed=checked.block.header.correct_new, counted=correct)
         majority = int(np.bincount(self.pool(place.dataset_id).labels).max())

@@ -96,6 +96,8 @@ class Learner:
         self._trained: OrderedDict[tuple[DatasetId, Architecture], FoundedModel] = OrderedDict()
         self._round: _Round | None = None
         self._trainings = 0
+        self.candidate_count = 0
+        """Candidates judged in all searches so far."""
         self._outlasts_blocks = False
         self._newest_stop: ShouldStop = lambda: False
         self._over_since: float | None = None
@@ -254,7 +256,9 @@ class Learner:
             on_progress=lambda progress: self._tell_evolving(family, gain, min_flips, progress),
             should_stop=lambda: should_stop() or time.monotonic() > until,
         )
-        spent.candidates[family.family_id] = spent.candidates.get(family.family_id, 0) + search.candidates - before
+        judged = search.candidates - before
+        self.candidate_count += judged
+        spent.candidates[family.family_id] = spent.candidates.get(family.family_id, 0) + judged
         if result is None:
             return None
         try:

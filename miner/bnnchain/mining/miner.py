@@ -103,6 +103,13 @@ class Miner:
         self._pool = pool
         self._learner = Learner(chain, founder, options, on_progress, pool)
         self._beside: _LearningBeside | None = None
+        self.ticket_count = 0
+        """Tickets drawn since the process began."""
+
+    @property
+    def candidate_count(self) -> int:
+        """Candidates that searches have judged since the process began."""
+        return self._learner.candidate_count
 
     def mine(self, should_stop: ShouldStop) -> bytes | None:
         """Return a sealed block for the present head, or None where ``should_stop`` came first."""
@@ -120,6 +127,7 @@ class Miner:
             if candidate is not None:
                 block = self._draft(state, candidate, self._proofs(state))
                 won = TicketDrawer(state, block.header, self._chain.validator).draw(block.header, 0)
+                self.ticket_count += 1
                 return None if won is None else self._seal(block, won)
             time.sleep(0 if should_stop() else RETRY_S)
         return None
@@ -165,6 +173,7 @@ class Miner:
         while not is_outdated() and time.monotonic() < until:
             won = drawer.draw(header, nonce)
             nonce += drawer.tickets_together
+            self.ticket_count += drawer.tickets_together
             if won is not None:
                 return won, nonce
         return None, nonce

@@ -48,6 +48,8 @@ class Conduct:
         self._clock = clock
         self._scores: OrderedDict[str, int] = OrderedDict()
         self._banned_until: OrderedDict[str, float] = OrderedDict()
+        self.ban_count = 0
+        """Bans pronounced since the process began."""
 
     def blame(self, key: str, error: Invalid) -> bool:
         """Add the error's penalty to the score of ``key``; answer whether it is banned now."""
@@ -56,6 +58,7 @@ class Conduct:
         if score >= BAN_SCORE:
             del self._scores[key]
             self._banned_until[key] = self._clock() + self._ban_s
+            self.ban_count += 1
         for memory in (self._scores, self._banned_until):
             while len(memory) > MAX_REMEMBERED:
                 memory.popitem(last=False)
@@ -71,6 +74,10 @@ class Conduct:
             del self._banned_until[key]
             return 0.0
         return left
+
+    def banned_count(self) -> int:
+        """Return how many are left alone at present."""
+        return sum(self.is_banned(key) for key in tuple(self._banned_until))
 
     def is_banned(self, key: str) -> bool:
         """Answer whether ``key`` is left alone at present."""

@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
 from bnnchain.consensus.codec import decode_transaction
-from bnnchain.consensus.errors import BnnchainError, Fault, Unavailable
+from bnnchain.consensus.errors import BnnchainError, Fault, Invalid, Unavailable
 from bnnchain.consensus.transactions import transaction_id
 from bnnchain.net.events import Events
 from bnnchain.net.messages import Event, Head, NewHead, TransactionAccepted
@@ -47,6 +48,8 @@ class Intake:
         self.mempool = mempool
         self.reads = ChainReads(chain, mempool)
         self.events = Events()
+        self.refused_blocks: Counter[str] = Counter()
+        """By reject code, since the process began."""
         self._importer = ThreadPoolExecutor(1, "import")
         self._reader = ThreadPoolExecutor(READ_THREADS, "read")
         self._imports = Completions()
@@ -107,7 +110,11 @@ class Intake:
         await self._imports.close(STOP_TIMEOUT_S)
 
     async def _import(self, raw: bytes) -> Import:
-        imported, event = await self._in_importer(self._import_blocking, raw)
+        try:
+            imported, event = await self._in_importer(self._import_blocking, raw)
+        except Invalid as error:
+            self.refused_blocks[error.code] += 1
+            raise
         if event is not None:
             self.events.publish(event)
         return imported
