@@ -6,24 +6,34 @@ Source: grpc's ``doc/health-checking.md``.  Messages are field for field those o
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import grpc
 
+from bnnchain.net.tasks import within
 from bnnchain.rpc.v1 import health_pb2 as pb
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from bnnchain.net.readiness import Readiness
+
 SERVICE = "grpc.health.v1.Health"
 NODE_SERVICE = "bnnchain.rpc.v1.Node"
 MAX_HEALTH_WATCHES = 32
+WATCH_INTERVAL_S = 1.0
+"""How often a watch asks anew whether the node is ready."""
 
 
 class Health:
-    """Says SERVING for the server as a whole ("") and for the node's service until it is told to stop."""
+    """Says whether the server as a whole ("") is alive, and whether the node's service can be relied on.
 
-    def __init__(self) -> None:
+    ``""`` is SERVING until the node stops: an orchestrator must not restart a node that is merely catching up.
+    """
+
+    def __init__(self, readiness: Readiness) -> None:
+        self._readiness = readiness
         self._is_stopping = asyncio.Event()
         self._watch_count = 0
 
@@ -41,7 +51,7 @@ class Health:
         return grpc.method_handlers_generic_handler(SERVICE, methods)
 
     async def _check(self, request: pb.HealthCheckRequest, context: grpc.aio.ServicerContext) -> pb.HealthCheckResponse:
-        status = self._status(request.service)
+        status = await self._status(request.service)
         if status == pb.HealthCheckResponse.SERVICE_UNKNOWN:
             await context.abort(grpc.StatusCode.NOT_FOUND, "no such service")
         return pb.HealthCheckResponse(status=status)
@@ -53,14 +63,26 @@ class Health:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "too many watches")
         self._watch_count += 1
         try:
-            yield pb.HealthCheckResponse(status=self._status(request.service))
-            await self._is_stopping.wait()
-            yield pb.HealthCheckResponse(status=self._status(request.service))
+            told = None
+            while True:
+                is_last = self._is_stopping.is_set()
+                status = await self._status(request.service)
+                if status != told:
+                    yield pb.HealthCheckResponse(status=status)
+                if is_last:
+                    return
+                told = status
+                with suppress(asyncio.TimeoutError):
+                    await within(WATCH_INTERVAL_S, _wait(self._is_stopping))
         finally:
             self._watch_count -= 1
 
-    def _status(self, service: str) -> int:
+    async def _status(self, service: str) -> int:
         if service not in {"", NODE_SERVICE}:
             return int(pb.HealthCheckResponse.SERVICE_UNKNOWN)
-        is_stopping = self._is_stopping.is_set()
-        return int(pb.HealthCheckResponse.NOT_SERVING if is_stopping else pb.HealthCheckResponse.SERVING)
+        is_bad = self._is_stopping.is_set() or (service == NODE_SERVICE and await self._readiness.problems())
+        return int(pb.HealthCheckResponse.NOT_SERVING if is_bad else pb.HealthCheckResponse.SERVING)
+
+
+async def _wait(event: asyncio.Event) -> None:
+    await event.wait()

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from bnnchain.net.address import Address, parse_address, validate_plain
 from bnnchain.net.conduct import BAN_S, Conduct
 from bnnchain.net.intake import Intake
-from bnnchain.net.messages import NODE_ID_BYTES, Agreement, Identity, Role
+from bnnchain.net.messages import NODE_ID_BYTES, Agreement, Identity, Role, Status
 from bnnchain.net.peers import Peers
 from bnnchain.net.server import NodeServer, Surroundings
 from bnnchain.net.sync import Sync
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from bnnchain.chain.chain import Chain, Import
     from bnnchain.chain.mempool import Mempool
     from bnnchain.consensus.types import TransactionId
     from bnnchain.net.events import Subscription
+
+Result = TypeVar("Result")
 
 
 class Network:
@@ -49,7 +51,7 @@ class Network:
         if self._listen is not None:
             validate_plain(self._listen, allow_plain=allow_plain)
         identity = Identity(node_id or secrets.token_bytes(NODE_ID_BYTES), role)
-        conduct = Conduct(ban_s, lambda: asyncio.get_running_loop().time())
+        conduct = self._conduct = Conduct(ban_s, lambda: asyncio.get_running_loop().time())
         self.node_id = identity.node_id
         self._intake = Intake(chain, mempool)
         self._sync = Sync(self._intake)
@@ -75,6 +77,16 @@ class Network:
         return len(self._peers.node_ids | self._server.guests)
 
     @property
+    def inbound_count(self) -> int:
+        """Peers that dialled us and follow our chain."""
+        return len(self._server.guests)
+
+    @property
+    def outbound_count(self) -> int:
+        """Peers that we dialled."""
+        return len(self._peers.node_ids)
+
+    @property
     def agreement(self) -> Agreement:
         """What most of the dialled peers stand on just now."""
         return self._peers.agreement
@@ -83,6 +95,28 @@ class Network:
     def is_syncing(self) -> bool:
         """Whether blocks are being fetched from a peer just now."""
         return self._sync.is_syncing
+
+    @property
+    def conduct(self) -> Conduct:
+        """Who is banned, and how often that happened."""
+        return self._conduct
+
+    @property
+    def refused_blocks(self) -> Mapping[str, int]:
+        """Blocks that broke a rule, by its code, since the process began."""
+        return self._intake.refused_blocks
+
+    async def status(self) -> Status:
+        """Return how this node is, as its peers and the command line are told."""
+        return await self._server.status()
+
+    async def problems(self) -> list[str]:
+        """Return why this node is not ready to be relied on; nothing where it is."""
+        return await self._server.readiness.problems()
+
+    async def read(self, function: Callable[..., Result], *arguments: object) -> Result:
+        """Return ``function(*arguments)`` from a reading thread; :class:`Unavailable` where too many wait already."""
+        return await self._intake.read(function, *arguments)
 
     async def start(self) -> None:
         """Listen, then dial; raises :class:`Fault` where the address cannot be bound."""

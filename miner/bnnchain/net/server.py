@@ -21,6 +21,7 @@ from bnnchain.datasets.manifest import encode_manifest
 from bnnchain.net import convert, limits
 from bnnchain.net.health import Health
 from bnnchain.net.messages import NODE_ID_BYTES, NewHead, Outcome, Status, Verdict, validate_same_chain
+from bnnchain.net.readiness import Readiness
 from bnnchain.net.reads import MAX_RANGE_BLOCKS, MAX_RANGE_HEADERS
 from bnnchain.net.tasks import Completions, within
 from bnnchain.rpc.v1 import node_pb2 as pb
@@ -64,7 +65,8 @@ class NodeServer:
         self._identity = identity
         self._conduct = conduct
         self._surroundings = surroundings
-        self._health = Health()
+        self.readiness = Readiness(intake, surroundings.is_syncing)
+        self._health = Health(self.readiness)
         self._sessions: OrderedDict[str, bytes] = OrderedDict()
         """Connection to node id, as its Handshake said: a hint for whom to ask, never trusted."""
         self._judging: set[str] = set()
@@ -88,10 +90,12 @@ class NodeServer:
             raise Fault(f"cannot listen on {address}: is another node running there?")
         await server.start()
         self._server = server
+        self.readiness.start()
         return int(port)
 
     async def stop(self) -> None:
         """Say NOT_SERVING, let calls under way end for ``STOP_GRACE_S``, then cut them."""
+        self.readiness.stop()
         self._health.stop()
         if self._server is not None:
             server, self._server = self._server, None
@@ -242,9 +246,10 @@ class NodeServer:
             raise Unavailable(f"no data set {dataset_id.hex()[:16]} on this chain")
         return pb.RawManifest(raw=encode_manifest(entry.manifest))
 
-    async def _status(self, _request: pb.StatusRequest, _connection: str) -> pb.StatusReply:
+    async def status(self) -> Status:
+        """Return how this node is."""
         chain = self._intake.chain
-        status = Status(
+        return Status(
             version=__version__,
             chain_name=chain.spec.name,
             chain_id=chain.spec.chain_id,
@@ -263,7 +268,9 @@ class NodeServer:
             agreement=self._surroundings.agreement(),
             deep_reorg=next(iter(reversed(await self._intake.read(chain.store.alarms))), None),
         )
-        return convert.status_to_pb(status)
+
+    async def _status(self, _request: pb.StatusRequest, _connection: str) -> pb.StatusReply:
+        return convert.status_to_pb(await self.status())
 
     async def _transaction_status(
         self, request: pb.TransactionStatusRequest, _connection: str
