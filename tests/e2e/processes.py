@@ -23,28 +23,30 @@ READY = re.compile(r"listening on (\S+)")
 HEIGHT = re.compile(r"height (\d+) ")
 
 
-def bnnchain(*arguments: str, timeout_s: float = 120, check: bool = True) -> subprocess.CompletedProcess[str]:
+def bnnchain(
+    *arguments: str, timeout_s: float = 120, check: bool = True, python: str = sys.executable
+) -> subprocess.CompletedProcess[str]:
     """Run the command to its end, as a user would."""
     done = subprocess.run(
-        [sys.executable, "-m", "bnnchain", *arguments], capture_output=True, text=True, timeout=timeout_s, check=False
+        [python, "-m", "bnnchain", *arguments], capture_output=True, text=True, timeout=timeout_s, check=False
     )
     if check:
         assert done.returncode == 0, done.stderr
     return done
 
 
-def bnnchain_json(*arguments: str, timeout_s: float = 120) -> Any:
+def bnnchain_json(*arguments: str, timeout_s: float = 120, python: str = sys.executable) -> Any:
     """Run the command with ``--json -`` and return what it wrote."""
-    return json.loads(bnnchain(*arguments, "--json", "-", timeout_s=timeout_s).stdout)
+    return json.loads(bnnchain(*arguments, "--json", "-", timeout_s=timeout_s, python=python).stdout)
 
 
 class NodeProcess:
     """A `bnnchain node` or `mine` process; its printed lines are read as they come."""
 
-    def __init__(self, *arguments: str, home: Path) -> None:
+    def __init__(self, *arguments: str, home: Path, python: str = sys.executable) -> None:
         self._errors = (home.parent / f"{home.name}.stderr").open("ab")
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "bnnchain", *arguments, "--home", str(home), "--listen", "127.0.0.1:0"],
+            [python, "-m", "bnnchain", *arguments, "--home", str(home), "--listen", "127.0.0.1:0"],
             stdout=subprocess.PIPE,
             stderr=self._errors,
             text=True,
