@@ -32,6 +32,9 @@ COMMANDS = {
     "fpga": "bnnchain.cli.fpga:fpga",
     "wallet": "bnnchain.cli.wallet:wallet",
     "tx": "bnnchain.cli.wallet:tx",
+    "config": "bnnchain.cli.config:config",
+    "spec": "bnnchain.cli.spec:spec",
+    "completion": "bnnchain.cli.completion:completion",
 }
 
 

@@ -12,6 +12,7 @@ import click
 
 from bnnchain.chain.pools import DEFAULT_LIMIT_BYTES
 from bnnchain.cli.architectures import METAVAR, to_architecture
+from bnnchain.cli.configured import ConfiguredCommand, config_option
 from bnnchain.cli.init import create_chain
 from bnnchain.cli.options import DEFAULT_LISTEN, backend_option, certificates_option, home_option
 from bnnchain.consensus.errors import Unavailable
@@ -25,9 +26,10 @@ from bnnchain.node import Node, NodeOptions
 from bnnchain.producer import HOLD_S
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from bnnchain.consensus.types import BlockId
     from bnnchain.home import Home
     from bnnchain.net.messages import NewHead
     from bnnchain_kernels.model import Architecture
@@ -43,10 +45,18 @@ PROGRESS_INTERVAL_S = 1.0
 
 listen_option = click.option("--listen", default=DEFAULT_LISTEN, show_default=True, help="Address to serve on.")
 peer_option = click.option("--peer", "peers", multiple=True, help="Address of a peer to keep connected to; repeatable.")
+
+
+def to_checkpoints(_context: click.Context, _parameter: click.Parameter, value: Sequence[str]) -> dict[int, BlockId]:
+    """Return the block ids by height that the option names."""
+    return dict(map(parse_checkpoint, value))
+
+
 checkpoint_option = click.option(
     "--checkpoint",
     "checkpoints",
     multiple=True,
+    callback=to_checkpoints,
     metavar="HEIGHT:ID",
     help="Follow no chain without this block; repeatable.  Your choice, not a rule.",
 )
@@ -60,8 +70,9 @@ dataset_limit_option = click.option(
 )
 
 
-@click.command()
+@click.command(cls=ConfiguredCommand)
 @home_option
+@config_option
 @listen_option
 @peer_option
 @backend_option
@@ -72,7 +83,7 @@ def node(
     listen: str,
     peers: Sequence[str],
     backend: str,
-    checkpoints: Sequence[str],
+    checkpoints: Mapping[int, BlockId],
     dataset_limit_mib: int,
 ) -> None:
     """Run a validator-only node: it checks every block and never mines.
@@ -84,14 +95,15 @@ def node(
         listen=listen,
         peers=peers,
         backend=backend,
-        checkpoints=dict(map(parse_checkpoint, checkpoints)),
+        checkpoints=checkpoints,
         dataset_limit_bytes=dataset_limit_mib << 20,
     )
     run_node(home, options)
 
 
-@click.command()
+@click.command(cls=ConfiguredCommand)
 @home_option
+@config_option
 @listen_option
 @peer_option
 @backend_option
@@ -160,7 +172,7 @@ def mine(
     listen: str,
     peers: Sequence[str],
     backend: str,
-    checkpoints: Sequence[str],
+    checkpoints: Mapping[int, BlockId],
     dataset_limit_mib: int,
     blocks: int | None,
     hold_s: float,
@@ -197,7 +209,7 @@ def mine(
         max_blocks=blocks,
         pool=pool,
         hold_s=hold_s,
-        checkpoints=dict(map(parse_checkpoint, checkpoints)),
+        checkpoints=checkpoints,
         dataset_limit_bytes=dataset_limit_mib << 20,
     )
     run_node(home, options)
