@@ -7,6 +7,7 @@ bytes, so nothing on the chain has two spellings.
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from bnnchain_kernels.errors import Invalid
@@ -26,10 +27,16 @@ _CONTINUE = 1 << _PAYLOAD_BITS
 
 def tagged_hash(tag: str, *parts: bytes) -> bytes:
     """Return SHA-256(SHA-256(tag) || parts): 32 bytes in the hash domain ``tag`` (as BIP 340 does)."""
-    digest = hashlib.sha256(hashlib.sha256(f"bnnchain/{tag}".encode()).digest())
+    digest = hash_domain(tag).copy()
     for part in parts:
         digest.update(part)
     return digest.digest()
+
+
+@lru_cache(maxsize=64)
+def hash_domain(tag: str) -> hashlib._Hash:
+    """Return the hash that has taken in ``tag`` alone; take a copy to go on from there."""
+    return hashlib.sha256(hashlib.sha256(f"bnnchain/{tag}".encode()).digest())
 
 
 class Writer:

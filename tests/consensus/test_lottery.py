@@ -24,6 +24,7 @@ from bnnchain.consensus.errors import Invalid
 from bnnchain.consensus.header import core_hash
 from bnnchain.consensus.state import genesis_state
 from bnnchain.consensus.types import BlockId, DatasetId
+from bnnchain.wire import tagged_hash
 from bnnchain_kernels.model import Architecture, Conv3x3, Dense
 
 SEED = bytes(range(32))
@@ -215,3 +216,15 @@ def test_a_thief_needs_a_lottery_of_his_own() -> None:
     stolen = builder.seal(mined, transactions=[transfer()], nonce=mined.header.nonce, y=mined.header.y)
     with pytest.raises(Invalid, match="bad-lottery-value"):
         builder.after(builder.state, stolen)
+
+
+@pytest.mark.parametrize(
+    ("pool_size", "count"), [(65, 64), (1_797, 1_024), (60_000, 1_024), (3, 1), ((1 << 24) - 3, 9)]
+)
+def test_samples_are_those_that_single_words_would_draw(pool_size: int, count: int) -> None:
+    for number in range(8):
+        parent = BlockId(number.to_bytes(32, "little"))
+        stream = lottery.counter_stream(tagged_hash("eval", parent, DATASET))
+        drawn = lottery.sample_indices(parent, DATASET, pool_size, count)
+        assert drawn.dtype == np.int32
+        assert drawn.tolist() == lottery.draw_distinct(stream, pool_size, count)

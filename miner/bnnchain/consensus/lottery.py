@@ -6,13 +6,14 @@ cost to the block's content.  A ticket is also a real search step, so the work i
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bnnchain.bnn.encoding import apply_flips
-from bnnchain.wire import tagged_hash
+from bnnchain.wire import HASH_BYTES, hash_domain, tagged_hash
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,6 +33,8 @@ it the measured spread is 1.33 (bench/README.md), and no base is worth seeking f
 
 _WORD_BYTES = 8
 _WORD_RANGE = 1 << (8 * _WORD_BYTES)
+_BLOCK_WORDS = HASH_BYTES // _WORD_BYTES
+_BLOCK = struct.Struct(f"<{_BLOCK_WORDS}Q")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,8 +60,16 @@ def sample_indices(previous_hash: BlockId, dataset_id: DatasetId, pool_size: int
     """
     if pool_size <= n_eval:
         return np.arange(pool_size, dtype=np.int32)
-    stream = counter_stream(tagged_hash("eval", previous_hash, dataset_id))
-    return np.array(draw_distinct(stream, pool_size, n_eval), np.int32)
+    # As draw_distinct would, hundreds of hashes at a time: half a millisecond for 1,024 of 60,000 instead of seven.
+    seed, drawn, blocks = tagged_hash("eval", previous_hash, dataset_id), np.zeros(0, np.uint64), 0
+    limit, step = _WORD_RANGE - _WORD_RANGE % pool_size, -(-2 * n_eval // _BLOCK_WORDS)
+    while True:
+        words = np.frombuffer(_stream_bytes(seed, blocks, step), "<u8")
+        blocks += step
+        drawn = np.concatenate([drawn, words[words <= np.uint64(limit - 1)] % np.uint64(pool_size)])
+        _, places = np.unique(drawn, return_index=True)
+        if len(places) >= n_eval:
+            return drawn[np.sort(places)[:n_eval]].astype(np.int32)
 
 
 def mutant(base: Model, seed: bytes, ticket_flips: int) -> Model:
@@ -99,10 +110,20 @@ def counter_stream(seed: bytes) -> Iterator[int]:
     """Yield 64-bit integers: SHA-256(seed, counter) cut into four little-endian words, counter after counter."""
     counter = 0
     while True:
-        block = tagged_hash("stream", seed, counter.to_bytes(8, "little"))
-        for start in range(0, len(block), _WORD_BYTES):
-            yield int.from_bytes(block[start : start + _WORD_BYTES], "little")
+        yield from _BLOCK.unpack(_stream_bytes(seed, counter, 1))
         counter += 1
+
+
+def _stream_bytes(seed: bytes, start: int, blocks: int) -> bytes:
+    """Return the bytes of :func:`counter_stream` from block number ``start`` on."""
+    seeded = hash_domain("stream").copy()
+    seeded.update(seed)
+    digests = []
+    for counter in range(start, start + blocks):
+        digest = seeded.copy()
+        digest.update(counter.to_bytes(8, "little"))
+        digests.append(digest.digest())
+    return b"".join(digests)
 
 
 def draw_below(stream: Iterator[int], bound: int) -> int:
