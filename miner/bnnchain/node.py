@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
@@ -16,6 +16,8 @@ from bnnchain.chain.pools import DEFAULT_LIMIT_BYTES
 from bnnchain.chain.store import Store
 from bnnchain.consensus.codec import encode_transaction
 from bnnchain.consensus.errors import Invalid, Unavailable
+from bnnchain.metrics.service import serving_metrics
+from bnnchain.metrics.view import NodeView
 from bnnchain.mining.founders import select_founder
 from bnnchain.mining.miner import Miner, MiningOptions
 from bnnchain.mining.pool.workers import PoolOptions, WorkerPool
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
     from bnnchain.consensus.types import BlockId
     from bnnchain.home import Home
+    from bnnchain.net.address import Address
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,8 @@ class NodeOptions:
     """Workers that mine for this node; None: its own process does."""
     dataset_limit_bytes: int = DEFAULT_LIMIT_BYTES
     """What the stored pools of data sets together may take."""
+    metrics: Address | None = None
+    """Where to serve metrics, health and readiness; None: nowhere."""
 
 
 class Observer(Protocol):
@@ -59,6 +64,9 @@ class Observer(Protocol):
 
     def ready(self, address: str) -> None:
         """It serves on ``address`` now."""
+
+    def page(self, name: str, url: str) -> None:
+        """It serves something else for people or programs, too; told before :meth:`ready`."""
 
     def head(self, head: NewHead) -> None:
         """The active chain has a new last block."""
@@ -100,9 +108,26 @@ class Node:
         options, mempool = self._options, Mempool(chain)
         role = Role.VALIDATOR if options.mining is None else Role.MINER
         network = Network(chain, mempool, listen=options.listen, dial=options.peers, role=role)
-        producer = self._producer(chain, mempool, network, pool)
+        miner = self._miner(chain, mempool, pool)
+        producer = None if miner is None else self._producer(chain, mempool, network, miner)
         await network.start()
-        self._observer.ready(network.address)
+        async with AsyncExitStack() as pages:
+            try:
+                await self._open_pages(pages, NodeView(chain, mempool, network, miner))
+            except BaseException:
+                await network.stop()
+                raise
+            self._observer.ready(network.address)
+            await self._work(chain, mempool, network, producer, stop)
+
+    async def _open_pages(self, pages: AsyncExitStack, view: NodeView) -> None:
+        if self._options.metrics is not None:
+            address = await pages.enter_async_context(serving_metrics(view, self._options.metrics))
+            self._observer.page("metrics", f"http://{address}/metrics")
+
+    async def _work(
+        self, chain: Chain, mempool: Mempool, network: Network, producer: Producer | None, stop: asyncio.Event
+    ) -> None:
         work = [
             asyncio.create_task(_report(network, self._observer)),
             asyncio.create_task(_accuse(network, Accuser(chain, mempool, self._home.key()))),
@@ -121,7 +146,7 @@ class Node:
             await network.stop()
             await asyncio.gather(*work, return_exceptions=True)
 
-    def _producer(self, chain: Chain, mempool: Mempool, network: Network, pool: WorkerPool | None) -> Producer | None:
+    def _miner(self, chain: Chain, mempool: Mempool, pool: WorkerPool | None) -> Miner | None:
         options, mining = self._options, self._options.mining
         if mining is None:
             return None
@@ -129,7 +154,10 @@ class Node:
         if pool is not None:
             founder = pool.founder(founder)
             self._observer.progress(f"workers dial {pool.address}")
-        miner = Miner(chain, mempool, self._home.key(), founder, mining, self._observer.progress, pool)
+        return Miner(chain, mempool, self._home.key(), founder, mining, self._observer.progress, pool)
+
+    def _producer(self, chain: Chain, mempool: Mempool, network: Network, miner: Miner) -> Producer:
+        options = self._options
         producing = ProducerOptions(options.hold_s, options.max_blocks is not None, options.max_blocks)
         return Producer(chain, mempool, miner.mine, network.submit_block, producing, self._observer.progress)
 

@@ -249,6 +249,10 @@ class Printer:
         """Print where the node serves."""
         click.echo(f"{READY}{address} ({self._description})")
 
+    def page(self, name: str, url: str) -> None:
+        """Print where something else is served."""
+        click.echo(f"{name} on {url}")
+
     def head(self, head: NewHead) -> None:
         """Print a new head."""
         header = head.header
