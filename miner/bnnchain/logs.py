@@ -32,6 +32,11 @@ _STYLES = {"DEBUG": "dim", "INFO": "green", "WARNING": "yellow", "ERROR": "bold 
 _OWN_PREFIX = "bnnchain."
 
 
+def level_of(verbose_count: int) -> str:
+    """Return the level that so many ``-v`` ask for."""
+    return ("warning", "info", "debug")[min(verbose_count, 2)]
+
+
 def configure(level: str, log_format: str = "auto", stream: TextIO | None = None) -> None:
     """Log to ``stream`` (stderr) from now on, in place of whatever was set up before.
 

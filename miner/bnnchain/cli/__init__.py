@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 
 import click
 
+from bnnchain import logs
 from bnnchain.cli import lazy
 from bnnchain.consensus.errors import BnnchainError
 
@@ -53,8 +53,7 @@ def print_version(context: click.Context, _parameter: click.Parameter, wanted: b
 @click.option("-v", "--verbose", count=True, help="Log more (twice: everything).")
 def cli(verbose: int) -> None:
     """A blockchain whose blocks are earned by better binary neural networks."""
-    level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    logs.configure(logs.level_of(verbose), "human")
 
 
 def main() -> None:

@@ -14,10 +14,12 @@ from bnnchain.chain.pools import DEFAULT_LIMIT_BYTES
 from bnnchain.cli.architectures import METAVAR, to_architecture
 from bnnchain.cli.configured import ConfiguredCommand, config_option
 from bnnchain.cli.init import create_chain
+from bnnchain.cli.observing import log_options, metrics_option
 from bnnchain.cli.options import DEFAULT_LISTEN, backend_option, certificates_option, home_option
+from bnnchain.cli.unlock import Unlocking, unlock_options
 from bnnchain.consensus.errors import Unavailable
 from bnnchain.consensus.params import BP, DEFAULT_PRESET
-from bnnchain.home import parse_checkpoint
+from bnnchain.home import parse_checkpoint, parse_public_key
 from bnnchain.mining.founders import FOUNDERS
 from bnnchain.mining.miner import LEARNING_PERCENT, MiningOptions
 from bnnchain.mining.pool.address import MAX_LANES, parse_pool_address
@@ -29,8 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from bnnchain.consensus.types import BlockId
+    from bnnchain.consensus.types import BlockId, PublicKey
     from bnnchain.home import Home
+    from bnnchain.net.address import Address
     from bnnchain.net.messages import NewHead
     from bnnchain_kernels.model import Architecture
 
@@ -50,6 +53,11 @@ peer_option = click.option("--peer", "peers", multiple=True, help="Address of a 
 def to_checkpoints(_context: click.Context, _parameter: click.Parameter, value: Sequence[str]) -> dict[int, BlockId]:
     """Return the block ids by height that the option names."""
     return dict(map(parse_checkpoint, value))
+
+
+def to_payout(_context: click.Context, _parameter: click.Parameter, value: str | None) -> PublicKey | None:
+    """Return the public key that the option names."""
+    return None if value is None else parse_public_key(value)
 
 
 checkpoint_option = click.option(
@@ -78,6 +86,8 @@ dataset_limit_option = click.option(
 @backend_option
 @checkpoint_option
 @dataset_limit_option
+@metrics_option
+@log_options
 def node(
     home: Home,
     listen: str,
@@ -85,18 +95,21 @@ def node(
     backend: str,
     checkpoints: Mapping[int, BlockId],
     dataset_limit_mib: int,
+    metrics: Address | None,
 ) -> None:
     """Run a validator-only node: it checks every block and never mines.
 
-    Without arguments and without a home it is a new regtest node on loopback.
+    Without arguments and without a home it is a new regtest node on loopback.  It needs no wallet; with one that it
+    can open without asking, it reports miners who sign two blocks on one parent, and is paid for it.
     """
-    ensure_chain(home, peers)
+    ensure_chain(home, peers, unlocking)
     options = NodeOptions(
         listen=listen,
         peers=peers,
         backend=backend,
         checkpoints=checkpoints,
         dataset_limit_bytes=dataset_limit_mib << 20,
+        metrics=metrics,
     )
     run_node(home, options)
 
@@ -109,6 +122,8 @@ def node(
 @backend_option
 @checkpoint_option
 @dataset_limit_option
+@metrics_option
+@log_options
 @click.option(
     "--blocks",
     type=click.IntRange(min=1),
@@ -174,6 +189,7 @@ def mine(
     backend: str,
     checkpoints: Mapping[int, BlockId],
     dataset_limit_mib: int,
+    metrics: Address | None,
     blocks: int | None,
     hold_s: float,
     threads: int,
@@ -191,7 +207,8 @@ def mine(
     if pool_address is None and (certificates is not None or lanes is not None):
         raise click.UsageError("--certificates and --lanes belong to --pool")
     pool = None if pool_address is None else PoolOptions(parse_pool_address(pool_address), certificates, lanes)
-    ensure_chain(home, peers)
+    ensure_chain(home, peers, unlocking)
+    key = unlocking.key(home)
     mining = MiningOptions(
         seed=secrets.randbits(SEED_BITS) if seed is None else seed,
         threads=threads,
@@ -211,6 +228,7 @@ def mine(
         hold_s=hold_s,
         checkpoints=checkpoints,
         dataset_limit_bytes=dataset_limit_mib << 20,
+        metrics=metrics,
     )
     run_node(home, options)
 
@@ -222,7 +240,7 @@ def ensure_chain(home: Home, peers: Sequence[str]) -> None:
     if peers:
         raise Unavailable(f"{home.path} is empty; run `bnnchain init --home {home.path} --spec FILE` to join a chain")
     click.echo(f"{home.path} is empty: making a new {DEFAULT_PRESET} chain there, for tests and first steps only")
-    create_chain(home, DEFAULT_PRESET, DEFAULT_DATASET, None)
+    create_chain(home, DEFAULT_PRESET, DEFAULT_DATASET, None, unlocking)
 
 
 def run_node(home: Home, options: NodeOptions) -> None:
