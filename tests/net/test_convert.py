@@ -18,6 +18,7 @@ from bnnchain.consensus.signatures import public_key
 from bnnchain.consensus.transactions import transaction_id
 from bnnchain.consensus.types import Amount, BlockId, DatasetId, Height
 from bnnchain.net import convert
+from bnnchain.net.address import Address
 from bnnchain.net.messages import (
     AccountStatus,
     Agreement,
@@ -26,6 +27,7 @@ from bnnchain.net.messages import (
     NewHead,
     Outcome,
     Role,
+    SideBlock,
     Status,
     TransactionAccepted,
     TransactionState,
@@ -36,7 +38,7 @@ from bnnchain.rpc.v1 import node_pb2 as pb
 
 ID = BlockId(bytes(range(32)))
 HEAD = Head(ID, Height(5), (1 << 256) - 3)
-HELLO = Hello(1, 7, ID, HEAD, b"n" * 16, Role.MINER, "bnnchain/9")
+HELLO = Hello(1, 7, ID, HEAD, b"n" * 16, Role.MINER, "bnnchain/9", "10.1.2.3:9555")
 VERDICT = Verdict(Outcome.INVALID, "bad-claim", "bad-claim (x=1)", ID, [ID], ID)
 STATUS = Status(
     *("9", "tiny", 7, ID, b"n" * 16, Role.VALIDATOR, "numba", HEAD, 99, 3, 4, 5, True, [DatasetId(ID)], 2),
@@ -56,7 +58,7 @@ def test_round_trips() -> None:
     for told in (STATUS, QUIET_STATUS):
         assert convert.status_from_pb(convert.status_to_pb(told)) == told
     assert convert.account_from_pb(ACCOUNT.key, convert.account_to_pb(ACCOUNT)) == ACCOUNT
-    for event in (NEW_HEAD, TRANSACTION):
+    for event in (NEW_HEAD, TRANSACTION, SideBlock(NEW_HEAD.block_id, HEADER, 1 << 70)):
         assert convert.event_from_pb(convert.event_to_pb(event)) == event
     for status in (
         TransactionStatus(TransactionState.INCLUDED, ID, 3, 4),
@@ -84,6 +86,10 @@ def test_weights_have_one_spelling(weight: int) -> None:
         ({"agent": "a" * 257}, "agent"),
         ({"agent": "\x1b[2J"}, "agent"),
         ({"agent": "é"}, "agent"),
+        ({"listen_address": "no address"}, "listen_address"),
+        ({"listen_address": "node.example:9555"}, "listen_address"),
+        ({"listen_address": "0.0.0.0:9555"}, "listen_address"),
+        ({"listen_address": "10.1.2.3:0"}, "listen_address"),
         ({"head": pb.Head(id=ID, height=1 << 63)}, "height"),
         ({"head": pb.Head(id=b"x")}, "head.id"),
         ({"head": pb.Head(id=ID, weight=b"\1" * 41)}, "weight"),
@@ -102,7 +108,7 @@ def test_bad_hello(change: dict[str, Any], field: str) -> None:
     ("change", "field"),
     [
         ({"outcome": 0}, "outcome"),
-        ({"outcome": 6}, "outcome"),
+        ({"outcome": 7}, "outcome"),
         ({"code": ""}, "code"),
         ({"outcome": 1}, "code"),
         ({"code": "c" * 65}, "code"),
@@ -123,7 +129,17 @@ def test_bad_locators() -> None:
     refused("locator", convert.locator_from_pb, [ID, b""])
 
 
+def test_addresses_of_peers() -> None:
+    addresses = [Address("10.1.2.3", 1), Address("2001:db8::1", 65_535)]
+    assert convert.addresses_from_pb(convert.addresses_to_pb(addresses)) == addresses
+    assert convert.addresses_from_pb(pb.PeersReply(addresses=["[2001:DB8:0::1]:9"])) == [Address("2001:db8::1", 9)]
+    refused("addresses", convert.addresses_from_pb, pb.PeersReply(addresses=["10.1.2.3:1"] * 129))
+    for text in ("", "node.example:1", "[::]:1", "224.0.0.1:1", "10.1.2.3:0", "10.1.2.3"):
+        refused("addresses", convert.addresses_from_pb, pb.PeersReply(addresses=[text]))
+
+
 def test_bad_events() -> None:
+    refused("header", convert.event_from_pb, pb.Event(side_block=pb.SideBlock(header=b"x")))
     refused("event", convert.event_from_pb, pb.Event())
     refused("header", convert.event_from_pb, pb.Event(new_head=pb.NewHead(header=encode_header(HEADER)[:-1])))
     refused("transaction", convert.event_from_pb, pb.Event(transaction=pb.TransactionAccepted(raw=bytes(5_000))))
@@ -150,6 +166,7 @@ def test_any_bytes_are_a_message_or_refused(data: bytes) -> None:
         (pb.StatusReply, convert.status_from_pb),
         (pb.Event, convert.event_from_pb),
         (pb.TransactionStatusReply, convert.transaction_status_from_pb),
+        (pb.PeersReply, convert.addresses_from_pb),
     ):
         try:
             message = kind.FromString(data)

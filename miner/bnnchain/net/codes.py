@@ -11,5 +11,6 @@ CODES: dict[str, str] = {
     # what this node's user asked for
     "bad-address": "an address is not host:port",
     "insecure-address": "plain TCP would leave this machine without permission",
+    "bad-seeds": "a seed list is not one host:port a line",
     "too-many-peers": "more peers to dial than a node keeps",
 }

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from bnnchain.consensus.errors import Invalid
 
@@ -41,7 +41,7 @@ PENALTIES = {
 
 
 class Conduct:
-    """Scores and bans by key (an address or a connection); used from the event loop only."""
+    """Scores and bans by :attr:`Address.conduct_key`; used from the event loop only."""
 
     def __init__(self, ban_s: float = BAN_S, clock: Callable[[], float] = time.monotonic) -> None:
         self._ban_s = ban_s
@@ -74,6 +74,16 @@ class Conduct:
             del self._banned_until[key]
             return 0.0
         return left
+
+    def bans(self) -> dict[str, float]:
+        """Return the seconds left of each ban, to be kept over a restart."""
+        return {key: left_s for key in tuple(self._banned_until) if (left_s := self.ban_left_s(key)) > 0}
+
+    def restore(self, bans: Mapping[str, float]) -> None:
+        """Take up the bans of an earlier run; none lasts longer than a fresh one."""
+        now_s = self._clock()
+        for key, left_s in list(bans.items())[:MAX_REMEMBERED]:
+            self._banned_until[key] = now_s + min(left_s, self._ban_s)
 
     def banned_count(self) -> int:
         """Return how many are left alone at present."""

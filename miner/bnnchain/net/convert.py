@@ -20,6 +20,7 @@ from bnnchain.consensus.errors import Invalid
 from bnnchain.consensus.header import block_id
 from bnnchain.consensus.transactions import transaction_id
 from bnnchain.consensus.types import Amount, BlockId, DatasetId, Height, PublicKey
+from bnnchain.net.address import Address, parse_peer_address
 from bnnchain.net.messages import (
     NODE_ID_BYTES,
     AccountStatus,
@@ -30,6 +31,7 @@ from bnnchain.net.messages import (
     NewHead,
     Outcome,
     Role,
+    SideBlock,
     Status,
     TransactionAccepted,
     TransactionState,
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from enum import Enum
 
+    from bnnchain.consensus.types import Header
+
 MAX_LOCATOR_IDS = 72
 """Doubling steps: enough for 2**71 blocks."""
 MAX_WEIGHT_BYTES = 40
@@ -50,6 +54,7 @@ MAX_WEIGHT_BYTES = 40
 MAX_TEXT_BYTES = 256
 MAX_CODE_BYTES = 64
 MAX_DATASET_IDS = 256
+MAX_SHARED_ADDRESSES = 128
 MAX_HEIGHT = (1 << 63) - 1
 
 EnumType = TypeVar("EnumType", bound="Enum")
@@ -65,6 +70,7 @@ def hello_to_pb(hello: Hello) -> pb.Hello:
         node_id=hello.node_id,
         role=hello.role,
         agent=hello.agent,
+        listen_address=hello.listen_address,
     )
 
 
@@ -78,7 +84,20 @@ def hello_from_pb(message: pb.Hello) -> Hello:
         node_id=_read_bytes("node_id", message.node_id, NODE_ID_BYTES),
         role=_read_enum("role", message.role, Role),
         agent=_read_text("agent", message.agent, MAX_TEXT_BYTES),
+        listen_address=str(_read_address("listen_address", message.listen_address)) if message.listen_address else "",
     )
+
+
+def addresses_to_pb(addresses: Sequence[Address]) -> pb.PeersReply:
+    """Return peers' addresses as a message."""
+    return pb.PeersReply(addresses=[str(address) for address in addresses])
+
+
+def addresses_from_pb(message: pb.PeersReply) -> list[Address]:
+    """Return the addresses of a message: IP addresses that can be dialled, at most ``MAX_SHARED_ADDRESSES``."""
+    if len(message.addresses) > MAX_SHARED_ADDRESSES:
+        raise Invalid("bad-message", field="addresses", count=len(message.addresses), limit=MAX_SHARED_ADDRESSES)
+    return [_read_address("addresses", text) for text in message.addresses]
 
 
 def head_to_pb(head: Head) -> pb.Head:
@@ -232,6 +251,10 @@ def event_to_pb(event: Event) -> pb.Event:
     """Return an event as a message."""
     if isinstance(event, TransactionAccepted):
         return pb.Event(transaction=pb.TransactionAccepted(raw=event.raw))
+    if isinstance(event, SideBlock):
+        return pb.Event(
+            side_block=pb.SideBlock(header=encode_header(event.header), weight=weight_to_bytes(event.weight))
+        )
     return pb.Event(
         new_head=pb.NewHead(
             header=encode_header(event.header),
@@ -252,10 +275,13 @@ def event_from_pb(message: pb.Event) -> Event:
         if len(raw) > MAX_TRANSACTION_BYTES:
             raise Invalid("bad-message", field="transaction", size=len(raw), limit=MAX_TRANSACTION_BYTES)
         return TransactionAccepted(transaction_id(decode_transaction(raw)), raw)
+    if kind == "side_block":
+        header = header_from_bytes(message.side_block.header)
+        return SideBlock(block_id(header), header, weight_from_bytes(message.side_block.weight))
     if kind != "new_head":
         raise Invalid("bad-message", field="event", kind=kind)
     new = message.new_head
-    header = decode_header(_read_bytes("header", new.header, HEADER_BYTES))
+    header = header_from_bytes(new.header)
     return NewHead(
         block_id=block_id(header),
         header=header,
@@ -265,6 +291,11 @@ def event_from_pb(message: pb.Event) -> Event:
         size_bytes=new.size_bytes,
         is_snapshot=new.is_snapshot,
     )
+
+
+def header_from_bytes(data: bytes) -> Header:
+    """Return the header of exactly ``HEADER_BYTES``."""
+    return decode_header(_read_bytes("header", data, HEADER_BYTES))
 
 
 def read_id(field: str, value: bytes) -> BlockId:
@@ -305,6 +336,13 @@ def _deep_reorg_from_pb(message: pb.DeepReorg) -> DeepReorg:
 def _read_u32(value: int) -> int:
     # protobuf 4.21 (Debian 12) gives a uint32 from 2**31 on as a negative number where C's long has 32 bits.
     return value & 0xFFFF_FFFF
+
+
+def _read_address(field: str, value: str) -> Address:
+    try:
+        return parse_peer_address(value)
+    except Invalid as error:
+        raise Invalid("bad-message", field=field, **error.values) from None
 
 
 def _read_bytes(field: str, value: bytes, size_bytes: int) -> bytes:

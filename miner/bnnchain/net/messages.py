@@ -38,6 +38,8 @@ class Outcome(IntEnum):
     INVALID = 3
     UNAVAILABLE = 4
     FAULT = 5
+    WANTED = 6
+    """Of an offered block: send its body."""
 
 
 class TransactionState(Enum):
@@ -70,19 +72,32 @@ class Hello:
     role: Role
     agent: str
     """Name and version of the software."""
+    listen_address: str = ""
+    """Where it says that it can be dialled; empty where it cannot.  Believed only after dialling it."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Identity:
     """What a node says of itself."""
 
     node_id: bytes
     role: Role
     agent: str = f"bnnchain/{__version__}"
+    listen_address: str = ""
+    """Set once the port is known."""
 
     def hello(self, spec: ChainSpec, head: Head) -> Hello:
         """Return this node's Hello on a chain."""
-        return Hello(PROTOCOL_VERSION, spec.chain_id, spec.genesis_id, head, self.node_id, self.role, self.agent)
+        return Hello(
+            protocol_version=PROTOCOL_VERSION,
+            chain_id=spec.chain_id,
+            genesis_id=spec.genesis_id,
+            head=head,
+            node_id=self.node_id,
+            role=self.role,
+            agent=self.agent,
+            listen_address=self.listen_address,
+        )
 
 
 def validate_same_chain(ours: Hello, theirs: Hello) -> None:
@@ -207,4 +222,13 @@ class TransactionAccepted:
     raw: bytes
 
 
-Event: TypeAlias = NewHead | TransactionAccepted
+@dataclass(frozen=True, slots=True)
+class SideBlock:
+    """An own block that did not become the head: as good as it, or it lost its race."""
+
+    block_id: BlockId
+    header: Header
+    weight: int
+
+
+Event: TypeAlias = NewHead | TransactionAccepted | SideBlock

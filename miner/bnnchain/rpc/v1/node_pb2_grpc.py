@@ -19,6 +19,16 @@ class NodeStub(object):
                 request_serializer=bnnchain_dot_rpc_dot_v1_dot_node__pb2.Hello.SerializeToString,
                 response_deserializer=bnnchain_dot_rpc_dot_v1_dot_node__pb2.Hello.FromString,
                 )
+        self.Peers = channel.unary_unary(
+                '/bnnchain.rpc.v1.Node/Peers',
+                request_serializer=bnnchain_dot_rpc_dot_v1_dot_node__pb2.PeersRequest.SerializeToString,
+                response_deserializer=bnnchain_dot_rpc_dot_v1_dot_node__pb2.PeersReply.FromString,
+                )
+        self.OfferBlock = channel.unary_unary(
+                '/bnnchain.rpc.v1.Node/OfferBlock',
+                request_serializer=bnnchain_dot_rpc_dot_v1_dot_node__pb2.RawHeader.SerializeToString,
+                response_deserializer=bnnchain_dot_rpc_dot_v1_dot_node__pb2.Verdict.FromString,
+                )
         self.AnnounceBlock = channel.unary_unary(
                 '/bnnchain.rpc.v1.Node/AnnounceBlock',
                 request_serializer=bnnchain_dot_rpc_dot_v1_dot_node__pb2.RawBlock.SerializeToString,
@@ -91,6 +101,20 @@ class NodeServicer(object):
 
     def Handshake(self, request, context):
         """Who are you?  Refused with FAILED_PRECONDITION where version, chain id or genesis differ.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Peers(self, request, context):
+        """Addresses of nodes that may be worth dialling; empty where this connection has asked a short while ago.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def OfferBlock(self, request, context):
+        """A block's header, before its body: WANTED asks for AnnounceBlock, anything else needs no body.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -188,6 +212,16 @@ def add_NodeServicer_to_server(servicer, server):
                     request_deserializer=bnnchain_dot_rpc_dot_v1_dot_node__pb2.Hello.FromString,
                     response_serializer=bnnchain_dot_rpc_dot_v1_dot_node__pb2.Hello.SerializeToString,
             ),
+            'Peers': grpc.unary_unary_rpc_method_handler(
+                    servicer.Peers,
+                    request_deserializer=bnnchain_dot_rpc_dot_v1_dot_node__pb2.PeersRequest.FromString,
+                    response_serializer=bnnchain_dot_rpc_dot_v1_dot_node__pb2.PeersReply.SerializeToString,
+            ),
+            'OfferBlock': grpc.unary_unary_rpc_method_handler(
+                    servicer.OfferBlock,
+                    request_deserializer=bnnchain_dot_rpc_dot_v1_dot_node__pb2.RawHeader.FromString,
+                    response_serializer=bnnchain_dot_rpc_dot_v1_dot_node__pb2.Verdict.SerializeToString,
+            ),
             'AnnounceBlock': grpc.unary_unary_rpc_method_handler(
                     servicer.AnnounceBlock,
                     request_deserializer=bnnchain_dot_rpc_dot_v1_dot_node__pb2.RawBlock.FromString,
@@ -277,6 +311,40 @@ class Node(object):
         return grpc.experimental.unary_unary(request, target, '/bnnchain.rpc.v1.Node/Handshake',
             bnnchain_dot_rpc_dot_v1_dot_node__pb2.Hello.SerializeToString,
             bnnchain_dot_rpc_dot_v1_dot_node__pb2.Hello.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def Peers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/bnnchain.rpc.v1.Node/Peers',
+            bnnchain_dot_rpc_dot_v1_dot_node__pb2.PeersRequest.SerializeToString,
+            bnnchain_dot_rpc_dot_v1_dot_node__pb2.PeersReply.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def OfferBlock(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/bnnchain.rpc.v1.Node/OfferBlock',
+            bnnchain_dot_rpc_dot_v1_dot_node__pb2.RawHeader.SerializeToString,
+            bnnchain_dot_rpc_dot_v1_dot_node__pb2.Verdict.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 
