@@ -14,10 +14,10 @@ run: $(VENV)/.installed
 	$(BIN)/bnnchain demo
 
 test: check
-	$(BIN)/pytest -n 2 --ignore tests/fpga --cov --cov-report=term
+	$(BIN)/pytest -n 2 --ignore tests/fpga --ignore tests/edge --cov --cov-report=term
 
 test-fast: check
-	$(BIN)/pytest -n 2 --ignore tests/fpga -m "not slow"
+	$(BIN)/pytest -n 2 --ignore tests/fpga --ignore tests/edge -m "not slow"
 
 # The core on every Python it supports, the oldest with the oldest NumPy; each in a throw-away environment.
 test-pythons:
@@ -26,7 +26,7 @@ test-pythons:
 	  numpy=$$(test $$version = 3.10 && echo 'numpy<2' || echo numpy); \
 	  $$directory/bin/python -m pip install --quiet '.[test]' "$$numpy"; \
 	  $$directory/bin/python -c "import sys, numpy; print('Python', sys.version.split()[0], 'numpy', numpy.__version__)"; \
-	  $$directory/bin/python -m pytest -q -n 2 --ignore tests/fpga -m "not slow"; \
+	  $$directory/bin/python -m pytest -q -n 2 --ignore tests/fpga --ignore tests/edge -m "not slow"; \
 	  rm -rf $$directory; \
 	done
 
@@ -52,7 +52,7 @@ $(VENV)/.installed-test: $(INSTALLED_FROM)
 include proto/proto.mk
 include tests/mutation/mutation.mk
 include kernels/kernels.mk fpga/fpga.mk wheels.mk
-include tests/sim/sim.mk tests/train/train.mk tests/chaos/chaos.mk
+include tests/sim/sim.mk tests/train/train.mk tests/chaos/chaos.mk tests/edge/edge.mk
 
 clean:
 	rm -rf $(VENV) build dist

@@ -3,29 +3,14 @@
 #
 # x86_64, sdist: a fresh venv with no compiler on PATH.  The wheel must count with the C kernel; the source distribution
 # must install all the same, count with Numba, and say once why.
-# aarch64: a Debian root with packages from PyPI.  armv7l: a Debian root with Debian's packages, as a Cortex-A9, because
-# PyPI has no NumPy for it, and its grpcio has instructions that a Cortex-A9 lacks.  Both run under qemu-user: what they
-# print as speed says nothing of a board's.  Debian: apt install qemu-user-static mmdebstrap
+# aarch64, armv7l: an emulated Debian root (emulated_root.sh).
 set -eu
-architecture=$1 dist=$(realpath "$2")
+architecture=$1 dist=$(realpath "$2") tests=$(realpath "$(dirname "$0")")
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
 
 fail() { echo "$architecture: $1" >&2; exit 1; }
-# mmdebstrap's "extract" configures nothing; Python runs without.
-root() { mmdebstrap --quiet --variant=extract --architectures="$1" --include="$2" "$3" root http://deb.debian.org/debian; [ -e root/lib ] || ln -s usr/lib root/lib; }
-install_into_root() { python3 -m pip install --quiet --only-binary=:all: --target root/opt/site "$@"; }
-# A program to run the root's Python with, also for a process that the demo starts: qemu-user emulates only one.
-write_python() {
-    cat >python <<END
-#!/bin/sh
-exec $1 -0 $work/python -L $work/root -E PYTHONHOME=$work/root/usr -E PYTHONPATH=$2 -E LD_LIBRARY_PATH=${3-} \\
-    -E OPENBLAS_NUM_THREADS=1 $work/root/usr/bin/python3 "\$@"
-END
-    chmod +x python
-}
-
 case $architecture in
 x86_64 | sdist)
     python3 -m venv venv
@@ -35,25 +20,10 @@ x86_64 | sdist)
     PATH="$work/venv/bin" "$work/venv/bin/python" -m pip install --quiet "$file"
     run() { env -i HOME="$work" PATH="$work/venv/bin" OPENBLAS_NUM_THREADS=1 bnnchain "$@"; }
     ;;
-aarch64)
+aarch64 | armv7l)
     kernel=c
-    root arm64 python3,libstdc++6 bookworm
-    install_into_root --python-version 3.11 --platform manylinux2014_aarch64 --platform manylinux_2_17_aarch64 \
-        --platform manylinux_2_26_aarch64 --platform manylinux_2_27_aarch64 --platform manylinux_2_28_aarch64 \
-        "$dist"/bnnchain-*_aarch64.whl
-    write_python qemu-aarch64-static "$work/root/opt/site"
-    run() { ./python -m bnnchain "$@"; }
-    ;;
-armv7l)
-    kernel=c
-    # Debian 13's grpcio aborts on the first clock it reads (time_posix.cc); Debian 12's cryptography is too old.
-    packages=python3,python3-numpy,python3-cffi,python3-grpcio,python3-protobuf,python3-click
-    root armhf "$packages,python3-rich,python3-typing-extensions,libopenblas0-pthread" bookworm
-    install_into_root --no-deps --python-version 3.11 --platform manylinux_2_17_armv7l --platform manylinux_2_31_armv7l \
-        "$dist"/bnnchain-*_armv7l.whl "cryptography>=45"
-    libraries=$work/root/usr/lib/arm-linux-gnueabihf
-    write_python "qemu-arm-static -cpu cortex-a9" \
-        "$work/root/opt/site:$work/root/usr/lib/python3/dist-packages" "$libraries/openblas-pthread"
+    . "$tests/emulated_root.sh"
+    make_emulated_root "$architecture" "$dist" "$work"
     run() { ./python -m bnnchain "$@"; }
     ;;
 *) fail "not a wheel that is built here" ;;

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import Self
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 START_TIMEOUT_S = 90
@@ -43,10 +44,17 @@ def bnnchain_json(*arguments: str, timeout_s: float = 120, python: str = sys.exe
 class NodeProcess:
     """A `bnnchain node` or `mine` process; its printed lines are read as they come."""
 
-    def __init__(self, *arguments: str, home: Path, python: str = sys.executable) -> None:
+    def __init__(
+        self,
+        *arguments: str,
+        home: Path,
+        python: str = sys.executable,
+        flags: Sequence[str] = (),
+        listen: str = "127.0.0.1:0",
+    ) -> None:
         self._errors = (home.parent / f"{home.name}.stderr").open("ab")
         self._process = subprocess.Popen(
-            [python, "-m", "bnnchain", *arguments, "--home", str(home), "--listen", "127.0.0.1:0"],
+            [python, "-m", "bnnchain", *flags, *arguments, "--home", str(home), "--listen", listen],
             stdout=subprocess.PIPE,
             stderr=self._errors,
             text=True,
@@ -56,6 +64,7 @@ class NodeProcess:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         self.height = 0
+        self.printed: list[str] = []
         self.stderr_file = home.parent / f"{home.name}.stderr"
 
     def __enter__(self) -> Self:
@@ -129,5 +138,6 @@ class NodeProcess:
                 assert time.monotonic() < deadline, "the node did not say what was waited for"
 
     def _note(self, line: str) -> None:
+        self.printed.append(line)
         if match := HEIGHT.match(line):
             self.height = max(self.height, int(match.group(1)))
