@@ -13,7 +13,7 @@ from bnnchain.accuser import Accuser
 from bnnchain.consensus.codec import encode_block
 from bnnchain.consensus.signatures import public_key
 from bnnchain.consensus.types import Equivocation
-from bnnchain.node import _accuse
+from bnnchain.node import _write
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -33,7 +33,7 @@ async def test_an_equivocation_seen_on_the_network_costs_the_miner_its_reward(no
     for nonce, node in enumerate((honest, other)):
         await node.network.submit_block(encode_block(Builder(node.chain, key=MINER).idle(nonce=nonce)))
     third = nodes.make(spec=spec, dial=[honest, other])
-    accusing = asyncio.create_task(_accuse(third.network, Accuser(third.chain, third.mempool, ALICE)))
+    accusing = asyncio.create_task(_write(third.network, [Accuser(third.chain, third.mempool, ALICE).accuse]))
     await nodes.start(third)
     await eventually(third.chain.equivocations, "the rival came, and gave its miner away")
     await honest.network.submit_block(encode_block(Builder(honest.chain, key=CAROL).idle()))

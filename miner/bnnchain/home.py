@@ -1,15 +1,12 @@
-"""A node's directory: the chain spec, the miner's key, the store; made once, locked while a node runs."""
+"""A node's directory: the chain spec, the wallet, the store; made once, locked while a node runs."""
 
 from __future__ import annotations
 
 import fcntl
 import json
-import os
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
-
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from bnnchain.bnn.encoding import decode_model, encode_model
 from bnnchain.consensus.errors import Fault, Invalid, Unavailable
@@ -17,6 +14,8 @@ from bnnchain.consensus.params import Params
 from bnnchain.consensus.spec import MAX_SPEC_BYTES, ChainSpec
 from bnnchain.consensus.types import Amount, BlockId, Height, PublicKey
 from bnnchain.datasets.manifest import decode_manifest, encode_manifest
+from bnnchain.durable import write_durably
+from bnnchain.wallet import Wallet
 from bnnchain.wire import HASH_BYTES
 
 if TYPE_CHECKING:
@@ -38,8 +37,9 @@ class Home:
         return self.path / "chain.json"
 
     @property
-    def key_file(self) -> Path:
-        return self.path / "key"
+    def wallet(self) -> Wallet:
+        """The account's key."""
+        return Wallet(self.path)
 
     @property
     def store_file(self) -> Path:
@@ -49,33 +49,18 @@ class Home:
         """Answer whether ``bnnchain init`` has been here."""
         return self.spec_file.exists()
 
-    def create_key(self) -> None:
-        """Write a new key where there is none."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        if not self.key_file.exists():
-            key = Ed25519PrivateKey.generate().private_bytes_raw()
-            _write_new(self.key_file, key.hex().encode() + b"\n", mode=0o600)
-
     def create(self, spec: ChainSpec) -> None:
-        """Write the spec, and a new key where there is none; refuses to replace another chain's spec."""
-        self.create_key()
+        """Write the spec; refuses to replace another chain's."""
+        self.path.mkdir(parents=True, exist_ok=True)
         if self.is_initialised() and self.spec().genesis_id != spec.genesis_id:
             raise Fault(f"{self.path} already belongs to the chain {self.spec().name}; choose another --home")
-        _write_new(self.spec_file, format_spec(spec).encode(), mode=0o644)
+        write_durably(self.spec_file, format_spec(spec).encode(), mode=0o644)
 
     def spec(self) -> ChainSpec:
         """Return the chain spec; raises :class:`Unavailable` where ``bnnchain init`` has not been here."""
         if not self.is_initialised():
             raise Unavailable(f"{self.path} is not initialised; run `bnnchain init --home {self.path}` first")
         return read_spec_file(self.spec_file)
-
-    def key(self) -> Ed25519PrivateKey:
-        """Return the miner's key; raises :class:`Fault` where the file is missing or damaged."""
-        try:
-            seed = bytes.fromhex(self.key_file.read_text().strip())
-            return Ed25519PrivateKey.from_private_bytes(seed)
-        except (OSError, ValueError) as error:
-            raise Fault(f"cannot read the key {self.key_file}: {error}") from error
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -172,19 +157,3 @@ def _parse_hex(text: str, code: str) -> bytes:
     if len(data) != HASH_BYTES:
         raise Invalid(code, given=ascii(text), wanted=f"{2 * HASH_BYTES} hex digits")
     return data
-
-
-def _write_new(path: Path, data: bytes, mode: int) -> None:
-    # Written beside, synced, then renamed: after a power cut the file is whole or absent.
-    temporary = path.with_name(path.name + ".new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)

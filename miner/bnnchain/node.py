@@ -6,7 +6,7 @@ import asyncio
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from bnnchain.accuser import Accuser
 from bnnchain.backends import evaluator_factory
@@ -23,14 +23,20 @@ from bnnchain.mining.miner import Miner, MiningOptions
 from bnnchain.mining.pool.workers import PoolOptions, WorkerPool
 from bnnchain.net.messages import NewHead, Role
 from bnnchain.net.network import Network
+from bnnchain.payout import Payout
 from bnnchain.producer import HOLD_S, Producer, ProducerOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from bnnchain.consensus.types import BlockId
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    from bnnchain.consensus.types import BlockId, PublicKey, Transaction
     from bnnchain.home import Home
     from bnnchain.net.address import Address
+
+Writer: TypeAlias = "Callable[[], list[Transaction]]"
+"""Returns signed transactions for the one door, and none where nothing is to be said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +61,10 @@ class NodeOptions:
     """Workers that mine for this node; None: its own process does."""
     dataset_limit_bytes: int = DEFAULT_LIMIT_BYTES
     """What the stored pools of data sets together may take."""
+    key: Ed25519PrivateKey | None = field(default=None, repr=False)
+    """What it signs with; a miner needs one, and a validator-only node without one reports nobody."""
+    payout: PublicKey | None = None
+    """Who gets what the miner's key has earned; None: it stays there."""
     metrics: Address | None = None
     """Where to serve metrics, health and readiness; None: nowhere."""
 
@@ -130,7 +140,7 @@ class Node:
     ) -> None:
         work = [
             asyncio.create_task(_report(network, self._observer)),
-            asyncio.create_task(_accuse(network, Accuser(chain, mempool, self._home.key()))),
+            asyncio.create_task(_write(network, self._writers(chain, mempool))),
         ]
         if producer is not None:
             work.append(asyncio.create_task(producer.run()))
@@ -150,11 +160,21 @@ class Node:
         options, mining = self._options, self._options.mining
         if mining is None:
             return None
+        if options.key is None:
+            raise Unavailable("mining needs a wallet")
         founder = select_founder(options.founder, mining.threads)
         if pool is not None:
             founder = pool.founder(founder)
             self._observer.progress(f"workers dial {pool.address}")
-        return Miner(chain, mempool, self._home.key(), founder, mining, self._observer.progress, pool)
+        return Miner(chain, mempool, options.key, founder, mining, self._observer.progress, pool)
+
+    def _writers(self, chain: Chain, mempool: Mempool) -> list[Writer]:
+        """Return what writes transactions of this node's own with every new head, in this order."""
+        key, payout = self._options.key, self._options.payout
+        if key is None:
+            return []
+        accuse = Accuser(chain, mempool, key).accuse
+        return [accuse] if payout is None else [accuse, Payout(chain, mempool, key, payout).pay]
 
     def _producer(self, chain: Chain, mempool: Mempool, network: Network, miner: Miner) -> Producer:
         options = self._options
@@ -169,13 +189,15 @@ async def _report(network: Network, observer: Observer) -> None:
                 observer.head(event)
 
 
-async def _accuse(network: Network, accuser: Accuser) -> None:
+async def _write(network: Network, writers: Sequence[Writer]) -> None:
     async with network.subscribe() as events:
         async for event in events:
             if isinstance(event, NewHead):
-                for transaction in await asyncio.to_thread(accuser.accuse):
-                    with suppress(Invalid, Unavailable):  # the head has moved on meanwhile: the next one asks again
-                        await network.submit_transaction(encode_transaction(transaction))
+                for writer in writers:
+                    for transaction in await asyncio.to_thread(writer):
+                        # Refused where the head has moved on meanwhile: the next one asks again.
+                        with suppress(Invalid, Unavailable):
+                            await network.submit_transaction(encode_transaction(transaction))
 
 
 async def _wait(stop: asyncio.Event) -> None:

@@ -18,6 +18,7 @@ from bnnchain.cli.demo_table import DemoTable, summarise
 from bnnchain.cli.init import create_chain
 from bnnchain.cli.options import backend_option, data_option, json_option, write_json
 from bnnchain.cli.run import PROGRESS, READY
+from bnnchain.cli.unlock import Unlocking
 from bnnchain.consensus.errors import Fault
 from bnnchain.consensus.params import DEFAULT_PRESET, PRESETS
 from bnnchain.datasets.registry import load
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from asyncio.subprocess import Process
     from collections.abc import Callable, Coroutine
 
+PLAIN = Unlocking(is_plain_allowed=True)
+"""A demo's key lives as long as the demo."""
 START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 10.0
 MAX_DEMO_S = 3_600.0
@@ -81,7 +84,7 @@ class Stage:
     def prepare(self, preset: str, dataset: str, data_dir: Path | None) -> None:
         """Make the chain in the miner's home; the validator gets the spec and fetches the data set from its peer."""
         self._data = load(dataset, data_dir, self._miner_home.path / "datasets")
-        self._spec = create_chain(self._miner_home, preset, dataset, data_dir)
+        self._spec = create_chain(self._miner_home, preset, dataset, data_dir, PLAIN)
         self._validator_home.create(self._spec)
 
     async def play(self, generations: int, mining: list[str], *, to_stderr: bool) -> Follower:
@@ -91,7 +94,8 @@ class Stage:
             table = stack.enter_context(DemoTable(follower, to_stderr=to_stderr))
             # On demand, whatever the chain; one miner has no rivals to hold a fresh tip for.
             mining += ["--hold", "0", "--blocks", str(MAX_DEMO_BLOCKS)]
-            arguments = ["mine", "--home", str(self._miner_home.path), "--backend", self._backend, *mining]
+            mining += ["--no-password", "--backend", self._backend]
+            arguments = ["mine", "--home", str(self._miner_home.path), *mining]
             miner, address = await self._start(stack, "miner", arguments, table.tell)
             follower.start(time.monotonic())
             tasks = stack.enter_context(_Tasks())

@@ -86,6 +86,7 @@ dataset_limit_option = click.option(
 @backend_option
 @checkpoint_option
 @dataset_limit_option
+@unlock_options
 @metrics_option
 @log_options
 def node(
@@ -95,6 +96,7 @@ def node(
     backend: str,
     checkpoints: Mapping[int, BlockId],
     dataset_limit_mib: int,
+    unlocking: Unlocking,
     metrics: Address | None,
 ) -> None:
     """Run a validator-only node: it checks every block and never mines.
@@ -110,6 +112,7 @@ def node(
         checkpoints=checkpoints,
         dataset_limit_bytes=dataset_limit_mib << 20,
         metrics=metrics,
+        key=unlocking.key_without_asking(home),
     )
     run_node(home, options)
 
@@ -122,8 +125,15 @@ def node(
 @backend_option
 @checkpoint_option
 @dataset_limit_option
+@unlock_options
 @metrics_option
 @log_options
+@click.option(
+    "--payout",
+    callback=to_payout,
+    metavar="KEY",
+    help="Public key to send what is earned to; its secret need not be on this machine.",
+)
 @click.option(
     "--blocks",
     type=click.IntRange(min=1),
@@ -189,7 +199,9 @@ def mine(
     backend: str,
     checkpoints: Mapping[int, BlockId],
     dataset_limit_mib: int,
+    unlocking: Unlocking,
     metrics: Address | None,
+    payout: PublicKey | None,
     blocks: int | None,
     hold_s: float,
     threads: int,
@@ -229,11 +241,13 @@ def mine(
         checkpoints=checkpoints,
         dataset_limit_bytes=dataset_limit_mib << 20,
         metrics=metrics,
+        key=key,
+        payout=payout,
     )
     run_node(home, options)
 
 
-def ensure_chain(home: Home, peers: Sequence[str]) -> None:
+def ensure_chain(home: Home, peers: Sequence[str], unlocking: Unlocking) -> None:
     """Make a regtest chain where the home is empty; raise :class:`Unavailable` where peers have one to join."""
     if home.is_initialised():
         return

@@ -14,6 +14,7 @@ from bnnchain.consensus.types import Amount, Height, TransactionId
 from bnnchain.net.client import NodeClient
 
 if TYPE_CHECKING:
+    from bnnchain.cli.unlock import Unlocking
     from bnnchain.consensus.types import TransactionBody
     from bnnchain.home import Home
 
@@ -26,12 +27,12 @@ fee_option = click.option(
 )
 
 
-def submit(home: Home, address: str, body: TransactionBody, fee: int) -> TransactionId:
+def submit(home: Home, unlocking: Unlocking, address: str, body: TransactionBody, fee: int) -> TransactionId:
     """Return the id of the transaction that the node at ``address`` took, signed as this account's next one.
 
     Raises :class:`Invalid` with the code that the node gave, or :class:`Unavailable`.
     """
-    key, spec = home.key(), home.spec()
+    key, spec = unlocking.key(home), home.spec()
 
     async def hand_over() -> TransactionId:
         async with NodeClient(address, spec) as node:

@@ -10,6 +10,7 @@ import click
 from bnnchain.chain.store import Store
 from bnnchain.cli.options import data_option, home_option, json_option, node_option, say, write_json
 from bnnchain.cli.submit import fee_option, submit
+from bnnchain.cli.unlock import Unlocking, unlock_options
 from bnnchain.consensus.params import BP
 from bnnchain.consensus.transactions import upload_fee
 from bnnchain.consensus.types import Amount, DatasetId, Height, Upload
@@ -50,6 +51,7 @@ def provide(name: str, home: Home, data_dir: Path | None, json_file: str | None)
 )
 @click.option("--bounty", type=click.IntRange(min=0), default=0, show_default=True, help="Units for better models.")
 @fee_option
+@unlock_options
 @json_option
 def upload(
     name: str,
@@ -59,6 +61,7 @@ def upload(
     min_accuracy: float | None,
     bounty: int,
     fee: int,
+    unlocking: Unlocking,
     json_file: str | None,
 ) -> None:
     """Propose data set NAME to the chain, and provide its pool.
@@ -70,7 +73,7 @@ def upload(
     least_bp = params.min_family_acc_bp if min_accuracy is None else round(min_accuracy * BP / PERCENT)
     body = Upload(data.manifest, least_bp, Amount(bounty))
     dataset_id = put_pool(home, data)
-    identity = submit(home, address, body, fee)
+    identity = submit(home, unlocking, address, body, fee)
     burned, deposit = upload_fee(body, params), params.upload_deposit
     say(json_file)(f"proposed {name}, id {dataset_id.hex()}: transaction {identity.hex()}")
     say(json_file)(f"fee {fee}, burned {burned}, deposit {deposit}, bounty {bounty} units")

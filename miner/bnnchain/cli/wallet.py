@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from bnnchain.chain.chain import Chain
 from bnnchain.cli.inspect import describe_transaction, iterate_blocks, open_store
 from bnnchain.cli.options import home_option, json_option, node_option, say, write_json
 from bnnchain.cli.submit import fee_option, submit
+from bnnchain.cli.unlock import Unlocking, ask_new_password, read_password, unlock_options
 from bnnchain.consensus.codec import decode_block
+from bnnchain.consensus.errors import Unavailable
 from bnnchain.consensus.header import block_id
-from bnnchain.consensus.signatures import public_key
 from bnnchain.consensus.types import Amount, Bounty, DatasetId, PublicKey, TransactionId, Transfer
 from bnnchain.home import Home, parse_hash, parse_public_key
 from bnnchain.net.client import NodeClient
@@ -29,17 +32,106 @@ address_option = click.option("--address", help="Another account's public key (6
 
 @click.group()
 def wallet() -> None:
-    """Show this home's account, or another's."""
+    """Make and keep this home's key; show its account, or another's.
+
+    One home, one key.  Its file wallet.json is sealed by its password and is its own backup: copy it.
+    """
+
+
+@wallet.command()
+@home_option
+@unlock_options
+@json_option
+def create(home: Home, unlocking: Unlocking, json_file: str | None) -> None:
+    """Make a new key, sealed by a password, where this home has none."""
+    refuse_second(home)
+    home.wallet.create(Ed25519PrivateKey.generate(), unlocking.new_password())
+    _tell_wallet(home, json_file)
+
+
+@wallet.command("import")
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@home_option
+@unlock_options
+@json_option
+def import_(file: Path, home: Home, unlocking: Unlocking, json_file: str | None) -> None:
+    """Take over the key of FILE, a wallet.json or a key in the clear, where this home has none.
+
+    A wallet.json keeps its password.
+    """
+    refuse_second(home)
+    home.wallet.take(file, unlocking.new_password)
+    _tell_wallet(home, json_file)
+
+
+@wallet.command()
+@home_option
+@unlock_options
+@json_option
+def encrypt(home: Home, unlocking: Unlocking, json_file: str | None) -> None:
+    """Put a password on a key that has none; the plain file goes once the sealed one reads back."""
+    if home.wallet.is_sealed and not home.wallet.plain_file.exists():
+        raise Unavailable(f"{home.wallet.file} is encrypted already; `bnnchain wallet change-password` changes it")
+    password = unlocking.new_password()
+    if password is None:
+        raise click.UsageError("--no-password encrypts nothing")
+    home.wallet.seal(home.wallet.plain_key(), password)
+    _tell_wallet(home, json_file)
+
+
+@wallet.command("change-password")
+@home_option
+@unlock_options
+@click.option(
+    "--new-password-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File with the new password.  [default: ask]",
+)
+@json_option
+def change_password(home: Home, unlocking: Unlocking, new_password_file: Path | None, json_file: str | None) -> None:
+    """Seal the key by another password; copies of the old file keep the old one."""
+    if not home.wallet.is_sealed:
+        raise Unavailable(f"{home.path} has no encrypted wallet; `bnnchain wallet encrypt` makes one of a plain key")
+    key = unlocking.open(home)
+    home.wallet.seal(key, ask_new_password() if new_password_file is None else read_password(new_password_file))
+    _tell_wallet(home, json_file)
 
 
 @wallet.command()
 @home_option
 @json_option
 def address(home: Home, json_file: str | None) -> None:
-    """Show this home's address, which is its public key."""
-    key = public_key(home.key()).hex()
-    say(json_file)(key)
-    write_json(json_file, {"address": key})
+    """Show this home's address, which is its public key, and how its key is kept; asks for no password."""
+    _tell_wallet(home, json_file)
+
+
+@wallet.command()
+@home_option
+@node_option
+@click.argument("recipient")
+@click.option("--keep", type=click.IntRange(min=0), default=0, show_default=True, help="Units that stay.")
+@fee_option
+@unlock_options
+@json_option
+def sweep(
+    home: Home, address: str, recipient: str, keep: int, fee: int, unlocking: Unlocking, json_file: str | None
+) -> None:
+    """Send all that this account can spend to RECIPIENT (a public key), whose secret may be elsewhere.
+
+    `bnnchain mine --payout KEY` does it by itself.
+    """
+    to, own = parse_public_key(recipient), home.wallet.address()
+
+    async def ask() -> Amount:
+        async with NodeClient(address) as node:
+            return (await node.account(own)).balance
+
+    amount = asyncio.run(ask()) - keep - fee
+    if amount < 1:
+        raise Unavailable(f"nothing to send: {max(0, amount + fee)} units can be spent, and the fee is {fee}")
+    identity = submit(home, unlocking, address, Transfer(to, Amount(amount)), fee).hex()
+    say(json_file)(f"sent {amount} units, fee {fee}: transaction {identity}")
+    write_json(json_file, {"id": identity, "amount": amount, "fee": fee, "recipient": to.hex()})
 
 
 @wallet.command()
@@ -83,11 +175,14 @@ def tx() -> None:
 @click.argument("recipient")
 @click.argument("amount", type=click.IntRange(min=1))
 @fee_option
+@unlock_options
 @json_option
-def send(home: Home, address: str, recipient: str, amount: int, fee: int, json_file: str | None) -> None:
+def send(
+    home: Home, address: str, recipient: str, amount: int, fee: int, unlocking: Unlocking, json_file: str | None
+) -> None:
     """Send AMOUNT units to RECIPIENT (a public key, 64 hex digits) by a running node."""
     to = parse_public_key(recipient)
-    identity = submit(home, address, Transfer(to, Amount(amount)), fee).hex()
+    identity = submit(home, unlocking, address, Transfer(to, Amount(amount)), fee).hex()
     say(json_file)(f"sent {amount} units, fee {fee}: transaction {identity}")
     write_json(json_file, {"id": identity, "amount": amount, "fee": fee, "recipient": to.hex()})
 
@@ -98,11 +193,14 @@ def send(home: Home, address: str, recipient: str, amount: int, fee: int, json_f
 @click.argument("dataset_id", metavar="DATASET")
 @click.argument("amount", type=click.IntRange(min=1))
 @fee_option
+@unlock_options
 @json_option
-def bounty(home: Home, address: str, dataset_id: str, amount: int, fee: int, json_file: str | None) -> None:
+def bounty(
+    home: Home, address: str, dataset_id: str, amount: int, fee: int, unlocking: Unlocking, json_file: str | None
+) -> None:
     """Add AMOUNT units to what data set DATASET (its id, 64 hex digits) pays for better models."""
     to = DatasetId(parse_hash(dataset_id))
-    identity = submit(home, address, Bounty(to, Amount(amount)), fee).hex()
+    identity = submit(home, unlocking, address, Bounty(to, Amount(amount)), fee).hex()
     say(json_file)(f"added {amount} units, fee {fee}: transaction {identity}")
     write_json(json_file, {"id": identity, "amount": amount, "fee": fee, "dataset": to.hex()})
 
@@ -141,7 +239,21 @@ def describe_account(state: ChainState, key: PublicKey) -> dict[str, object]:
 
 
 def _account_key(home: Home, address: str | None) -> PublicKey:
-    return parse_public_key(address) if address else public_key(home.key())
+    return parse_public_key(address) if address else home.wallet.address()
+
+
+def refuse_second(home: Home) -> None:
+    """Raise :class:`Unavailable` where a home has a wallet, before anybody is asked for a password."""
+    if home.wallet.exists:
+        raise Unavailable(f"{home.path} has a wallet already, of {home.wallet.address().hex()}; choose another --home")
+
+
+def _tell_wallet(home: Home, json_file: str | None) -> None:
+    key, kept = home.wallet.address().hex(), home.wallet
+    say(json_file)(key)
+    say(json_file)(f"encrypted, {kept.file}" if kept.is_sealed else f"not encrypted, {kept.plain_file}")
+    file = kept.file if kept.is_sealed else kept.plain_file
+    write_json(json_file, {"address": key, "is_encrypted": kept.is_sealed, "file": str(file)})
 
 
 def _entries(block: Block, key: PublicKey) -> list[dict[str, object]]:
