@@ -6,6 +6,9 @@ blame by the type alone (model: Bitcoin Core's ``consensus/validation.h``).
 
 from __future__ import annotations
 
+MAX_SHOWN_CHARACTERS = 512
+"""Of one value in a message: values come from outside and end on terminals and in logs."""
+
 
 class BnnchainError(Exception):
     """The common base, for the outermost handlers only (command line, RPC server)."""
@@ -26,7 +29,7 @@ class Invalid(BnnchainError):  # noqa: N818  (a verdict, not a malfunction)
     def __str__(self) -> str:
         if not self.values:
             return self.code
-        return f"{self.code} ({', '.join(f'{name}={value}' for name, value in self.values.items())})"
+        return f"{self.code} ({', '.join(f'{name}={_shown(value)}' for name, value in self.values.items())})"
 
 
 class Unavailable(BnnchainError):  # noqa: N818
@@ -35,3 +38,9 @@ class Unavailable(BnnchainError):  # noqa: N818
 
 class Fault(BnnchainError):  # noqa: N818
     """This machine failed (disk, accelerator, our own bug); no peer is to blame for it."""
+
+
+def _shown(value: object) -> str:
+    """Return a value for people: of bounded size, nothing in it that a terminal would obey."""
+    text = str(value)[:MAX_SHOWN_CHARACTERS]
+    return text if text.isprintable() else ascii(text)[1:-1][:MAX_SHOWN_CHARACTERS]

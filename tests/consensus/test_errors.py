@@ -4,7 +4,8 @@ import ast
 import re
 from pathlib import Path
 
-from bnnchain.consensus.errors import CODES
+from bnnchain.consensus.errors import CODES, Invalid
+from bnnchain_kernels.errors import MAX_SHOWN_CHARACTERS
 
 ROOT = Path(__file__).resolve().parents[2]
 JUDGES = (
@@ -48,3 +49,9 @@ def test_the_protocol_lists_the_codes_of_blocks_in_their_order() -> None:
     named = set(re.findall(r"[a-z]+(?:-[a-z]+)+", section))
     elsewhere = {"bad-chunk", "bad-samples", "bad-spec", "mempool-full", "fee-too-low", "other-checkpoint"}
     assert set(CODES) - elsewhere - named == set()
+
+
+def test_what_a_refusal_shows_of_outside_values_is_short_and_obeyed_by_no_terminal() -> None:
+    shown = str(Invalid("bad-x", name="\x1b[2J\u202e", reason="x" * 10_000, size=7, place="Zürich"))
+    assert shown == f"bad-x (name=\\x1b[2J\\u202e, reason={'x' * MAX_SHOWN_CHARACTERS}, size=7, place=Zürich)"
+    assert len(str(Invalid("bad-x", name="\0" * 10_000))) < MAX_SHOWN_CHARACTERS + 20

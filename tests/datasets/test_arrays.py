@@ -121,6 +121,8 @@ def test_a_missing_file_is_not_here_and_a_broken_one_is_refused(tmp_path: Path) 
     whole = save(tmp_path, images=PIXELS, labels=LABELS).read_bytes()
     (tmp_path / "cut.npz").write_bytes(whole[:-30])
     refused(tmp_path / "cut.npz")
+    (tmp_path / "headless.npz").write_bytes(whole[13:])  # its directory points before the beginning
+    refused(tmp_path / "headless.npz")
 
 
 @pytest.mark.parametrize("seed", range(30))

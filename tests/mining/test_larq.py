@@ -108,6 +108,8 @@ def test_messages_that_are_cut_off_are_refused() -> None:
     for size in (0, 3, 20, len(data) - 1):
         with pytest.raises(Invalid, match="bad-"):
             decode_request(data[:size])
+    with pytest.raises(Invalid, match="trailing bytes"):
+        decode_request(data + b"\0")
     checkpoint = encode_checkpoint(Checkpoint(1, 1, 0.0, random_model(np.random.default_rng(1), SHAPE)))
     for size in (0, 7, 24, len(checkpoint) - 1):
         with pytest.raises(Invalid, match="bad-"):

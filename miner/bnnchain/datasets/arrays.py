@@ -8,6 +8,7 @@ integers ``[n]`` or ``[n, 1]``.  Nothing is unpickled.
 
 from __future__ import annotations
 
+import errno
 import io
 import math
 import zipfile
@@ -50,8 +51,10 @@ def load_npz(path: Path) -> Source:
     except FileNotFoundError:
         raise Unavailable(f"{path} does not exist") from None
     except OSError as error:
+        if error.errno == errno.EINVAL:  # a place before the file's beginning, where the archive sends its reader
+            raise Invalid("bad-npz", file=path.name, reason="broken archive") from None
         raise Fault(f"cannot read {path}: {error.strerror or error}") from error
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
         raise Invalid("bad-npz", file=path.name, reason=str(error) or "broken archive") from None
 
 

@@ -105,7 +105,7 @@ def _read_archive(data: bytes) -> tuple[str, bytes, str | None]:
             papers = read(PAPERS_ENTRY, MAX_JSON_BYTES).decode(errors="replace") if PAPERS_ENTRY in entries else None
             config = read(CONFIG_ENTRY, MAX_CONFIG_BYTES).decode(errors="replace")
             return config, read(WEIGHTS_ENTRY, MAX_FILE_BYTES), papers
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError, zlib.error) as error:
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError, ValueError, zlib.error) as error:
         raise Invalid("bad-import", reason=f"a broken archive: {type(error).__name__}") from None
 
 

@@ -74,6 +74,7 @@ def decode_request(data: bytes) -> Request:
     count, row_bytes = reader.u32(), -(-shape.input_bits // 8)
     images = np.frombuffer(reader.raw(count * row_bytes), np.uint8).reshape(count, row_bytes)
     labels = np.frombuffer(reader.raw(count), np.uint8)
+    reader.finish()
     samples = Samples(shape.height, shape.width, shape.planes, shape.classes, images, labels)
     return Request(shape, samples, seed, max_epochs, threads)
 
