@@ -160,6 +160,6 @@ def test_what_is_shown_of_a_wallet_holds_no_key() -> None:
 
 def test_the_default_costs_a_guess_what_it_should() -> None:
     # OWASP's password storage sheet: N=2^15, r=8, p=3 stands beside N=2^17, r=8, p=1.
-    assert DEFAULT_COST == ScryptCost(1 << 15, 8, 3)
+    assert ScryptCost(1 << 15, 8, 3) == DEFAULT_COST
     sealed = seal_key(KEY, "once", DEFAULT_COST)
     assert open_key(decode_sealed_key(encode_sealed_key(sealed)), "once").private_bytes_raw() == KEY.private_bytes_raw()
