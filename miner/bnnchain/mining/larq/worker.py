@@ -68,9 +68,19 @@ def _run() -> None:
     may_train = threading.Event()
     may_train.set()
     threading.Thread(target=_obey, args=(sys.stdin.buffer, may_train), daemon=True).start()
-    for checkpoint in train(decode_request(data), may_train):
+    request = decode_request(data)
+    _limit_threads(request.threads)
+    for checkpoint in train(request, may_train):
         write_frame(stdout, encode_checkpoint(checkpoint))
     stdout.close()
+
+
+def _limit_threads(count: int) -> None:
+    # Of the process, and before TensorFlow's first operation: it takes no other number later.
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(count)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
 
 
 def train(request: Request, may_train: threading.Event) -> Iterator[Checkpoint]:
@@ -81,8 +91,6 @@ def train(request: Request, may_train: threading.Event) -> Iterator[Checkpoint]:
     import tensorflow as tf
     import tf_keras
 
-    tf.config.threading.set_intra_op_parallelism_threads(request.threads)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
     tf_keras.utils.set_random_seed(request.seed % SEED_LIMIT)
     tf.config.experimental.enable_op_determinism()
     size = len(request.samples)

@@ -109,6 +109,8 @@ class WorkerPool:
                 silence_logs=logging.CRITICAL,
             )
             self._client = distributed.Client(self._cluster, set_as_default=False)
+            # A worker that dies is no error of ours: its work is done again, and nobody wants Dask's traceback of it.
+            logging.getLogger("distributed").setLevel(logging.CRITICAL)
         except (OSError, RuntimeError) as error:
             raise Fault(f"the pool cannot start at {address}: {_last_line(error)}") from error
         self._seen_worker = time.monotonic()
