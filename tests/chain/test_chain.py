@@ -25,6 +25,7 @@ from builders import (
 from bnnchain.chain import chain as chain_module
 from bnnchain.chain.chain import Chain
 from bnnchain.chain.mempool import Mempool
+from bnnchain.chain.schema import checksum_of
 from bnnchain.chain.store import Store
 from bnnchain.chain.verify import BadBlock, verify_chain
 from bnnchain.consensus.codec import decode_block, encode_block
@@ -313,6 +314,9 @@ def test_a_swapped_block_of_the_same_height_is_noticed(tmp_path: Path) -> None:
     identity = chain.import_block(first).block_id
     chain.store.close()
     damage(path, "UPDATE blocks SET raw = ? WHERE id = ?", second, identity)
+    with pytest.raises(Fault, match="has changed on disk; run `bnnchain repair`"):
+        open_chain(path)
+    damage(path, "UPDATE blocks SET checksum = ? WHERE id = ?", checksum_of(identity, second), identity)
     with pytest.raises(Fault, match="holds another block"):
         open_chain(path)
     with closing(Store(path)) as store, pytest.raises(BadBlock, match="block 1: bad-store-link"):
@@ -331,7 +335,8 @@ def test_verify_judges_everything_again_and_names_the_first_bad_block(tmp_path: 
     tampered[-3] ^= 1
     identity = chain.store.active_id(4)
     chain.store.close()
-    damage(path, "UPDATE blocks SET raw = ? WHERE id = ?", bytes(tampered), identity)
+    values = (bytes(tampered), checksum_of(identity, bytes(tampered)), identity)
+    damage(path, "UPDATE blocks SET raw = ?, checksum = ? WHERE id = ?", *values)
     with closing(Store(path)) as store, pytest.raises(BadBlock, match="block 4: bad-") as caught:
         verify_chain(store, ReferenceEvaluator, NOW, lambda _: None)
     assert caught.value.height == 4

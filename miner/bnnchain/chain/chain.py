@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 
 from bnnchain.chain.checkpoints import Checkpoints
 from bnnchain.chain.equivocations import EquivocationWatch
+from bnnchain.chain.kept_states import KeptStates
 from bnnchain.chain.pools import DEFAULT_LIMIT_BYTES, Pools, manifest_of
+from bnnchain.chain.schema import REPAIR
 from bnnchain.chain.store import DeepReorg
 from bnnchain.chain.validator import Validator
-from bnnchain.consensus.codec import decode_block
-from bnnchain.consensus.errors import Fault, Invalid, Unavailable
+from bnnchain.consensus.codec import decode_block, decode_header
+from bnnchain.consensus.errors import BnnchainError, Fault, Invalid, Unavailable
 from bnnchain.consensus.fork_choice import is_better
 from bnnchain.consensus.header import block_id as header_id
 from bnnchain.consensus.state import genesis_state
@@ -42,6 +44,10 @@ DEEP_REORG_BLOCKS = 100
 """A reorganisation that takes more blocks than this is an alarm: nobody's blocks lose so many in the common way."""
 
 
+MIN_PRUNE_BLOCKS = 1_024
+"""Blocks whose bodies a pruning node keeps at least: far more than any reorganisation it should follow takes."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Import:
     """What became of a block that keeps every rule."""
@@ -51,11 +57,20 @@ class Import:
     is_new: bool
     """False where it was stored before."""
     is_head: bool
-    """Whether it is now the active chain's last block."""
+    """Whether it has become the active chain's last block; of a range, until the next one did."""
     reorg_depth: int
     """Blocks that left the active chain for it."""
     abandoned: tuple[Transaction, ...] = ()
     """The transactions of those blocks, which wait again."""
+
+
+class _Run:
+    """Blocks that extend the head, judged and not stored yet."""
+
+    def __init__(self, tip: ChainState) -> None:
+        self.tip = tip
+        self.blocks: list[tuple[BlockId, Header, bytes]] = []
+        self.states: list[ChainState] = []
 
 
 class Chain:
@@ -66,6 +81,7 @@ class Chain:
     now: this node's clock in seconds.
     checkpoints: ids by height that the active chain must have once it is that high; the operator's, no rule.
     dataset_limit_bytes: what the stored pools together may take.
+    prune_blocks: of how many last blocks to keep the bodies, at least ``MIN_PRUNE_BLOCKS``; 0: of all.
     """
 
     def __init__(
@@ -76,6 +92,7 @@ class Chain:
         *,
         checkpoints: Mapping[int, BlockId] | None = None,
         dataset_limit_bytes: int = DEFAULT_LIMIT_BYTES,
+        prune_blocks: int = 0,
     ) -> None:
         """Raises :class:`Fault` where the store is damaged or contradicts a checkpoint."""
         self.store = store
@@ -86,10 +103,12 @@ class Chain:
         self._states: OrderedDict[BlockId, ChainState] = OrderedDict()
         self._waypoints: OrderedDict[BlockId, ChainState] = OrderedDict()
         self._genesis = genesis_state(self.spec)
+        self._kept_states = KeptStates(store)
+        self._prune_blocks = max(prune_blocks, MIN_PRUNE_BLOCKS) if prune_blocks else 0
         self._checkpoints = Checkpoints(checkpoints or {}, store)
         self._pools = Pools(store, self.validator, dataset_limit_bytes)
         self._pools.missing(self._genesis)
-        self._head = self._replay_to(store.head())
+        self._head = self._start()
         self._pools.missing(self._head)
         self._equivocations = EquivocationWatch(store, self._head)
         self._preferred_weight = 0
@@ -106,28 +125,26 @@ class Chain:
         Raises :class:`Invalid` with the rule's code, :class:`Unavailable` ``unknown parent`` or data set, or
         :class:`Fault`; in each case nothing has changed.
         """
-        block = decode_block(raw)
-        identity = header_id(block.header)
+        return self.import_blocks([raw])[0]
+
+    def import_blocks(self, raws: Sequence[bytes], trusted_height: int = 0) -> list[Import]:
+        """Import blocks in order, as one by one, but those that extend the head with one flush of the disk for all.
+
+        trusted_height: up to it blocks are replayed without inference.  Only for who has followed the blocks' ids down
+        from one that the operator has pinned: an id commits to all of a block, and to all blocks before it.
+
+        Raises as :meth:`import_block`; the blocks before the one that is refused are in.  Nothing is in before it
+        lasts: a power cut takes back no block of which this has told.
+        """
         with self._lock:
-            if self.store.has_block(identity) or identity == self.spec.genesis_id:
-                return Import(block, identity, is_new=False, is_head=identity == self._head.head, reorg_depth=0)
-            parent = self.state_at(block.header.previous_hash)
-            if self._checkpoints.refuse(identity, parent.height + 1):
-                raise Invalid("other-checkpoint", height=parent.height + 1, id=identity.hex()[:16])
-            self._equivocations.see(block.header)
-            judged = self.validator.judge(parent, raw, self.now())
-            is_head = is_better(judged.state, self._head)
-            if not is_head:
-                self.store.commit(identity, block.header, raw, ())
-                self._remember(judged.state)
-                return Import(block, identity, is_new=True, is_head=False, reorg_depth=0)
-            branch = [*self._branch(parent.head, parent.height), identity]
-            if self._checkpoints.refuse_branch(branch, judged.state.height):
-                raise Invalid("other-checkpoint", height=judged.state.height, id=identity.hex()[:16])
-            depth, abandoned = self._leave(judged.state, branch)
-            self.store.commit(identity, block.header, raw, branch, self._alarm(judged.state, depth))
-            self._take(judged.state)
-        return Import(block, identity, is_new=True, is_head=True, reorg_depth=depth, abandoned=abandoned)
+            run = _Run(self._head)
+            try:
+                imports = [self._import(raw, run, trusted_height) for raw in raws]
+            except BnnchainError:
+                self._store_run(run)
+                raise
+            self._store_run(run)
+        return imports
 
     def prefer(self, block_id: BlockId) -> Import | None:
         """Make a stored block of the head's own weight the head; None where it is not one, or is the head already.
@@ -188,7 +205,7 @@ class Chain:
             return []
         included = {block_id for _, block_id in state.included_stale}
         raws = self.store.children([ancestor.head for ancestor in state.ancestors], limit + len(included))
-        headers = [decode_block(raw).header for raw in raws]
+        headers = [decode_header(raw) for raw in raws]
         return [header for header in headers if header_id(header) not in included][:limit]
 
     def equivocations(self) -> list[Equivocation]:
@@ -209,13 +226,64 @@ class Chain:
     def common_height(self, locator: Sequence[BlockId]) -> Height:
         """Return the height of the first id of a peer's locator that is on our active chain (0 where none is)."""
         for identity in locator:
-            raw = self.store.block(identity)
-            if raw is None:
-                continue
-            height = decode_block(raw).header.height
-            if self.store.active_id(height) == identity:
+            height = self.store.height(identity)
+            if height is not None and self.store.active_id(height) == identity:
                 return height
         return Height(0)
+
+    def _import(self, raw: bytes, run: _Run, trusted_height: int) -> Import:
+        block = decode_block(raw)
+        identity, tip = header_id(block.header), run.tip
+        if self.store.has_block(identity) or identity in (self.spec.genesis_id, tip.head):
+            return Import(block, identity, is_new=False, is_head=identity == tip.head, reorg_depth=0)
+        if block.header.previous_hash != tip.head:
+            self._store_run(run)
+            imported = self._import_beside(raw, block, identity, trusted_height)
+            run.tip = self._head
+            return imported
+        if self._checkpoints.refuse(identity, tip.height + 1):
+            raise Invalid("other-checkpoint", height=tip.height + 1, id=identity.hex()[:16])
+        self._equivocations.see(block.header)
+        run.tip = self._judge(tip, raw, trusted_height)  # heavier than its parent, as every block is
+        run.blocks.append((identity, block.header, raw))
+        run.states.append(run.tip)
+        self._pools.missing(run.tip)  # what the operator has provided is used as soon as the chain knows it
+        return Import(block, identity, is_new=True, is_head=True, reorg_depth=0)
+
+    def _import_beside(self, raw: bytes, block: Block, identity: BlockId, trusted_height: int) -> Import:
+        """Import a block whose parent is not the head: it is stored beside the active chain, or takes its place."""
+        parent = self.state_at(block.header.previous_hash)
+        if self._checkpoints.refuse(identity, parent.height + 1):
+            raise Invalid("other-checkpoint", height=parent.height + 1, id=identity.hex()[:16])
+        self._equivocations.see(block.header)
+        state = self._judge(parent, raw, trusted_height)
+        if not is_better(state, self._head):
+            self.store.commit(identity, block.header, raw, ())
+            self._remember(state)
+            return Import(block, identity, is_new=True, is_head=False, reorg_depth=0)
+        branch = [*self._branch(parent.head, parent.height), identity]
+        if self._checkpoints.refuse_branch(branch, state.height):
+            raise Invalid("other-checkpoint", height=state.height, id=identity.hex()[:16])
+        depth, abandoned = self._leave(state, branch)
+        self.store.commit(identity, block.header, raw, branch, self._alarm(state, depth))
+        self._take(state)
+        return Import(block, identity, is_new=True, is_head=True, reorg_depth=depth, abandoned=abandoned)
+
+    def _judge(self, parent: ChainState, raw: bytes, trusted_height: int) -> ChainState:
+        if parent.height < trusted_height:
+            return self.validator.replay(parent, raw)
+        return self.validator.judge(parent, raw, self.now()).state
+
+    def _store_run(self, run: _Run) -> None:
+        if not run.blocks:
+            return
+        self.store.commit_range(run.blocks)
+        states, run.blocks, run.states = run.states, [], []
+        for state in states[:-1]:
+            self._remember(state)
+        self._take(states[-1])
+        for state in states[:-1]:
+            self._keep(state)
 
     def _leave(self, state: ChainState, branch: Sequence[BlockId]) -> tuple[int, tuple[Transaction, ...]]:
         """Return how many blocks leave the active chain for ``branch``, and their transactions, oldest first."""
@@ -232,8 +300,25 @@ class Chain:
     def _take(self, state: ChainState) -> None:
         self._remember(state)
         self._head = state
-        self._pools.missing(state)  # what the operator has provided is used as soon as the chain knows it
+        self._pools.missing(state)
         self._pools.trim(state)
+        self._keep(state)
+
+    def _keep(self, state: ChainState) -> None:
+        """Keep a state on disk now and then, so that the next start is short; and prune, where that is wished."""
+        try:
+            self._kept_states.keep(state)
+            if self._prune_blocks and state.height % WAYPOINT_BLOCKS == 0:
+                self.prune()
+        except Fault as error:
+            # The block is in already, and whoever sent it is told so.  A full disk is said at the next one.
+            log.warning("no state kept, nothing pruned at height %d: %s", state.height, error)
+
+    def prune(self) -> None:
+        """Drop the bodies of all but the last blocks, as far as states are kept from which the rest can be replayed."""
+        height = self._kept_states.prunable_height(self._head.height - self._prune_blocks)
+        if height > self.store.pruned_height():
+            self.store.prune(height)
 
     def _branch(self, block_id: BlockId, height: int) -> list[BlockId]:
         """Return the ids from the first block that is not active up to ``block_id``, which has that height."""
@@ -242,6 +327,17 @@ class Chain:
             branch.append(block_id)
             block_id, height = self._previous(block_id), height - 1
         return branch[::-1]
+
+    def _start(self) -> ChainState:
+        try:
+            state = self._replay_to(self.store.head())
+        except Unavailable as error:
+            raise Fault(f"no state is kept from which this pruned store can be replayed; {REPAIR}") from error
+        if self._prune_blocks:
+            self._head = state
+            self._keep(state)
+            self.prune()
+        return state
 
     def _replay_to(self, block_id: BlockId) -> ChainState:
         path: list[BlockId] = []
@@ -256,7 +352,7 @@ class Chain:
     def _kept(self, block_id: BlockId) -> ChainState | None:
         if block_id == self.spec.genesis_id:
             return self._genesis
-        return self._states.get(block_id) or self._waypoints.get(block_id)
+        return self._states.get(block_id) or self._waypoints.get(block_id) or self._kept_states.load(block_id)
 
     def _replay(self, state: ChainState, block_id: BlockId) -> ChainState:
         # What is stored was judged before it was stored: where it breaks a rule now, the disk is at fault, not a peer.
@@ -264,15 +360,16 @@ class Chain:
         try:
             after = self.validator.replay(state, raw or b"")
         except Invalid as error:
-            raise Fault(f"the store is damaged: block {block_id.hex()[:16]} breaks a rule: {error}") from error
+            message = f"the store is damaged: block {block_id.hex()[:16]} breaks a rule: {error}; {REPAIR}"
+            raise Fault(message) from error
         if after.head != block_id:
-            raise Fault(f"the store is damaged: block {block_id.hex()[:16]} holds another block")
+            raise Fault(f"the store is damaged: block {block_id.hex()[:16]} holds another block; {REPAIR}")
         return after
 
     def _previous(self, block_id: BlockId) -> BlockId:
         previous = self.store.previous(block_id)
         if previous is None:
-            raise Fault(f"the store is damaged: block {block_id.hex()[:16]} is missing")
+            raise Fault(f"the store is damaged: block {block_id.hex()[:16]} is missing; {REPAIR}")
         return previous
 
     def _remember(self, state: ChainState) -> None:

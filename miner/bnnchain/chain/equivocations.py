@@ -6,7 +6,7 @@ import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
-from bnnchain.consensus.codec import decode_block
+from bnnchain.consensus.codec import decode_header
 from bnnchain.consensus.header import block_id, is_signed
 from bnnchain.consensus.types import BlockId, Equivocation, PublicKey
 
@@ -29,7 +29,7 @@ class EquivocationWatch:
         self._pairs: OrderedDict[tuple[BlockId, PublicKey], Equivocation] = OrderedDict()
         waiting_blocks = state.spec.params_at(state.height).coinbase_maturity_blocks
         for previous, miner in reversed(store.doubly_signed(state.height - waiting_blocks, MAX_PAIRS)):
-            first, second = (decode_block(raw).header for raw in store.siblings(previous, miner, 2))
+            first, second = (decode_header(raw) for raw in store.siblings(previous, miner, 2))
             self._keep(first, second)
 
     def see(self, header: Header) -> None:
@@ -39,7 +39,7 @@ class EquivocationWatch:
             return
         # One stored block of this miner on this parent is enough to compare with, and there may be many.
         for raw in self._store.siblings(header.previous_hash, header.miner, 1):
-            other = decode_block(raw).header
+            other = decode_header(raw)
             if block_id(other) != identity and is_signed(header):
                 self._keep(other, header)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+from bnnchain.chain.schema import REPAIR
 from bnnchain.consensus.errors import Fault, Invalid, Unavailable
 from bnnchain.consensus.state import DatasetStatus
 from bnnchain.consensus.types import DatasetId
@@ -89,7 +90,7 @@ class Pools:
         try:
             pool = dataset_from_payloads(state.datasets[dataset_id].manifest, payload).pool
         except Invalid as error:
-            raise Fault(f"the store is damaged: {error}") from error
+            raise Fault(f"the store is damaged: data set {dataset_id.hex()[:16]}: {error}; {REPAIR}") from error
         self._validator.add_dataset(dataset_id, pool)
         self._loaded.add(dataset_id)
         return True

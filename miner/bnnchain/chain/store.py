@@ -1,6 +1,7 @@
-"""Blocks and data sets on disk: SQLite in WAL mode, fully synchronous, one transaction a block.
+"""Blocks and data sets on disk: SQLite in WAL mode, fully synchronous, one transaction a block or a range of blocks.
 
-A block is either wholly in the store or not at all, whatever moment the power fails.  The store judges nothing.
+A block is either wholly in the store or not at all, whatever moment the power fails.  The store judges nothing, but it
+hands out no block that the disk has changed.
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ import sqlite3
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from bnnchain.consensus.errors import Fault, Invalid
+from bnnchain.chain.schema import REPAIR, SCHEMA_VERSION, checksum_of, migrate, version_of
+from bnnchain.consensus.codec import HEADER_BYTES
+from bnnchain.consensus.errors import Fault, Invalid, Unavailable
 from bnnchain.consensus.spec import ChainSpec, decode_spec, encode_spec
 from bnnchain.consensus.types import BlockId, DatasetId, Height
 
@@ -21,40 +24,17 @@ if TYPE_CHECKING:
 
     from bnnchain.consensus.types import Header, PublicKey
 
-SCHEMA_VERSION = 2
 BUSY_TIMEOUT_S = 10.0
 SEALED_KEPT = 16
 """Own sealed blocks remembered: those of the last parents this node mined on."""
 ALARMS_KEPT = 16
+PRUNE_STEP_BLOCKS = 1_024
+"""Blocks pruned in one transaction, so that nothing waits long for the disk."""
+
+StoredBlock: TypeAlias = "tuple[bytes, bytes, int, int]"
+"""A row of ``blocks``: id, raw, checksum, is_pruned."""
 
 _PRAGMAS = ("PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", "PRAGMA foreign_keys = ON")
-_SCHEMA = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE blocks (
-    sequence INTEGER PRIMARY KEY,          -- order of arrival: of equal weights the first seen counts
-    id BLOB NOT NULL UNIQUE,
-    height INTEGER NOT NULL,
-    previous BLOB NOT NULL,
-    miner BLOB NOT NULL,
-    raw BLOB NOT NULL
-);
-CREATE INDEX blocks_by_parent ON blocks (previous, miner);
-CREATE INDEX blocks_by_height ON blocks (height, previous, miner);
-CREATE TABLE active (height INTEGER PRIMARY KEY, id BLOB NOT NULL REFERENCES blocks (id));
-CREATE TABLE datasets (id BLOB PRIMARY KEY, payload BLOB NOT NULL);
-CREATE TABLE sealed (                      -- this node's own blocks, written before anybody sees them
-    sequence INTEGER PRIMARY KEY,
-    previous BLOB NOT NULL UNIQUE,         -- at most one on a parent: two are what equivocation is
-    raw BLOB NOT NULL
-);
-CREATE TABLE alarms (
-    sequence INTEGER PRIMARY KEY,
-    time_s INTEGER NOT NULL,
-    height INTEGER NOT NULL,
-    id BLOB NOT NULL,
-    depth INTEGER NOT NULL
-);
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,24 +76,23 @@ class Store:
 
     def _open(self, path: Path, spec: ChainSpec | None) -> ChainSpec:
         with self._reading() as database:
+            database.create_function("checksum_of", 2, checksum_of, deterministic=True)
             for pragma in _PRAGMAS:
                 database.execute(pragma)
         with self._transaction() as database:
-            if database.execute("PRAGMA user_version").fetchone() == (0,):
+            if version_of(database) == 0:
                 if spec is None:
                     raise Fault(f"{path} is not a chain's store; run `bnnchain init` first")
-                for statement in _SCHEMA.split(";"):
-                    database.execute(statement)
-                database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+                migrate(database, path)
                 database.execute("INSERT INTO meta VALUES ('spec', ?)", (encode_spec(spec),))
                 return spec
-            if database.execute("PRAGMA user_version").fetchone() != (SCHEMA_VERSION,):
-                raise Fault(f"{path} has a schema this version does not know")
+            if version_of(database) != SCHEMA_VERSION:
+                migrate(database, path)
             row = database.execute("SELECT value FROM meta WHERE key = 'spec'").fetchone()
         try:
             stored = decode_spec(row[0] if row else b"")
         except Invalid as error:
-            raise Fault(f"{path} is damaged: its chain spec breaks a rule: {error}") from error
+            raise Fault(f"{path} is damaged: its chain spec breaks a rule: {error}; {REPAIR}") from error
         if spec is not None and spec.genesis_id != stored.genesis_id:
             raise Fault(f"{path} belongs to another chain ({stored.name}, genesis {stored.genesis_id.hex()[:16]})")
         return stored
@@ -141,11 +120,15 @@ class Store:
         branch: ids from the first block above the fork point up to ``block_id``; empty where the head stays.
         """
         with self._transaction() as database:
-            database.execute(
-                "INSERT INTO blocks (id, height, previous, miner, raw) VALUES (?, ?, ?, ?, ?)",
-                (block_id, header.height, header.previous_hash, header.miner, raw),
-            )
+            _insert(database, block_id, header, raw)
             _activate(database, header.height, branch, alarm)
+
+    def commit_range(self, blocks: Sequence[tuple[BlockId, Header, bytes]]) -> None:
+        """Store blocks that follow each other and the head, and make them active: all of them or none, in one flush."""
+        with self._transaction() as database:
+            for block_id, header, raw in blocks:
+                _insert(database, block_id, header, raw)
+                _activate(database, header.height, [block_id], None)
 
     def activate(self, height: Height, branch: Sequence[BlockId], alarm: DeepReorg | None = None) -> None:
         """Make a branch of stored blocks active; its last block has that height."""
@@ -157,9 +140,14 @@ class Store:
         return self._one("SELECT 1 FROM blocks WHERE id = ?", block_id) is not None
 
     def block(self, block_id: BlockId) -> bytes | None:
-        """Return a block's bytes, or None."""
-        row = self._one("SELECT raw FROM blocks WHERE id = ?", block_id)
-        return row[0] if row else None
+        """Return a block's bytes, or None; raises :class:`Unavailable` where they were pruned."""
+        row = self._one("SELECT id, raw, checksum, is_pruned FROM blocks WHERE id = ?", block_id)
+        return _whole(row)[1] if row else None
+
+    def height(self, block_id: BlockId) -> Height | None:
+        """Return the height of a stored block, pruned or not, or None."""
+        row = self._one("SELECT height FROM blocks WHERE id = ?", block_id)
+        return Height(row[0]) if row else None
 
     def previous(self, block_id: BlockId) -> BlockId | None:
         """Return the id of a stored block's parent, or None for a block that is not stored."""
@@ -179,10 +167,20 @@ class Store:
         return BlockId(row[0]) if row else None
 
     def active_blocks(self, start: int, count: int) -> list[tuple[BlockId, bytes]]:
-        """Return (id, bytes) of up to ``count`` active blocks from height ``start`` (at least 1) upwards."""
+        """Return (id, bytes) of up to ``count`` active blocks from height ``start`` (at least 1) upwards.
+
+        Raises :class:`Unavailable` where one of them was pruned.
+        """
+        return [_whole(row) for row in self._active(start, count)]
+
+    def active_headers(self, start: int, count: int) -> list[bytes]:
+        """Return the encoded headers of such a range; pruned blocks have kept theirs."""
+        return [_intact(row)[1][:HEADER_BYTES] for row in self._active(start, count)]
+
+    def _active(self, start: int, count: int) -> list[StoredBlock]:
         with self._reading() as database:
             return database.execute(
-                "SELECT blocks.id, raw FROM active JOIN blocks ON blocks.id = active.id"
+                "SELECT blocks.id, raw, checksum, is_pruned FROM active JOIN blocks ON blocks.id = active.id"
                 " WHERE active.height >= ? ORDER BY active.height LIMIT ?",
                 (start, count),
             ).fetchall()
@@ -193,25 +191,26 @@ class Store:
         return int(row[0]) if row else 0
 
     def children(self, previous: Sequence[BlockId], limit: int) -> list[bytes]:
-        """Return stored blocks on any of those parents that are not active, newest first, at most ``limit``."""
+        """Return the headers of stored blocks on those parents that are not active, newest first, at most ``limit``."""
         places = ",".join("?" * len(previous))
         with self._reading() as database:
             rows = database.execute(
-                f"SELECT raw FROM blocks WHERE previous IN ({places}) AND NOT EXISTS"  # noqa: S608
+                f"SELECT id, raw, checksum, is_pruned FROM blocks WHERE previous IN ({places}) AND NOT EXISTS"  # noqa: S608
                 " (SELECT 1 FROM active WHERE active.height = blocks.height AND active.id = blocks.id)"
                 " ORDER BY sequence DESC LIMIT ?",
                 (*previous, limit),
             ).fetchall()
-        return [raw for (raw,) in rows]
+        return [_intact(row)[1][:HEADER_BYTES] for row in rows]
 
     def siblings(self, previous: BlockId, miner: PublicKey, limit: int) -> list[bytes]:
-        """Return up to ``limit`` stored blocks of one miner on one parent, oldest first."""
+        """Return the headers of up to ``limit`` stored blocks of one miner on one parent, oldest first."""
         with self._reading() as database:
             rows = database.execute(
-                "SELECT raw FROM blocks WHERE previous = ? AND miner = ? ORDER BY sequence LIMIT ?",
+                "SELECT id, raw, checksum, is_pruned FROM blocks WHERE previous = ? AND miner = ?"
+                " ORDER BY sequence LIMIT ?",
                 (previous, miner, limit),
             ).fetchall()
-        return [raw for (raw,) in rows]
+        return [_intact(row)[1][:HEADER_BYTES] for row in rows]
 
     def doubly_signed(self, least_height: int, limit: int) -> list[tuple[BlockId, PublicKey]]:
         """Return (parent, miner) wherever a miner has several stored blocks on one parent, from a height upwards."""
@@ -221,6 +220,42 @@ class Store:
                 " ORDER BY max(sequence) DESC LIMIT ?",
                 (least_height, limit),
             ).fetchall()
+
+    def put_state(self, block_id: BlockId, height: int, data: bytes, drop: Sequence[int] = ()) -> None:
+        """Keep a checked state's bytes; forget those of the heights in ``drop``."""
+        with self._transaction() as database:
+            database.execute("INSERT OR REPLACE INTO states VALUES (?, ?, ?)", (block_id, height, data))
+            database.executemany("DELETE FROM states WHERE height = ?", [(each,) for each in drop])
+
+    def state(self, block_id: BlockId) -> bytes | None:
+        """Return the bytes of the checked state after a block, or None where none is kept."""
+        row = self._one("SELECT data FROM states WHERE id = ?", block_id)
+        return row[0] if row else None
+
+    def state_heights(self) -> list[int]:
+        """Return the heights of the checked states kept, lowest first."""
+        with self._reading() as database:
+            return [height for (height,) in database.execute("SELECT DISTINCT height FROM states ORDER BY height")]
+
+    def pruned_height(self) -> Height:
+        """Return the height up to which blocks were pruned, 0 where none was."""
+        row = self._one("SELECT value FROM meta WHERE key = 'pruned'")
+        return Height(int(row[0])) if row else Height(0)
+
+    def prune(self, height: int) -> None:
+        """Keep of all blocks up to ``height`` their headers alone, active or not, a bounded step at a time.
+
+        The file does not shrink, its room is used again.
+        """
+        while (done := self.pruned_height()) < height:
+            upto = min(height, done + PRUNE_STEP_BLOCKS)
+            with self._transaction() as database:
+                database.execute(
+                    "UPDATE blocks SET raw = substr(raw, 1, ?), is_pruned = 1,"
+                    " checksum = checksum_of(id, substr(raw, 1, ?)) WHERE height > ? AND height <= ? AND is_pruned = 0",
+                    (HEADER_BYTES, HEADER_BYTES, done, upto),
+                )
+                database.execute("INSERT OR REPLACE INTO meta VALUES ('pruned', ?)", (upto,))
 
     def put_sealed(self, previous: BlockId, raw: bytes) -> bytes:
         """Keep this node's own block on ``previous``, on disk before this returns; return the one that counts.
@@ -275,9 +310,9 @@ class Store:
         row = self._one("SELECT payload FROM datasets WHERE id = ?", dataset_id)
         return row[0] if row else None
 
-    def _one(self, query: str, *values: object) -> tuple[bytes, ...] | None:
+    def _one(self, query: str, *values: object) -> tuple[Any, ...] | None:
         with self._reading() as database:
-            row: tuple[bytes, ...] | None = database.execute(query, values).fetchone()
+            row: tuple[Any, ...] | None = database.execute(query, values).fetchone()
             return row
 
     @contextmanager
@@ -285,6 +320,9 @@ class Store:
         with self._lock:
             try:
                 yield self._database
+            except sqlite3.DatabaseError as error:
+                is_damaged = type(error) is sqlite3.DatabaseError  # SQLite's "malformed" and "not a database"
+                raise Fault(f"the store failed: {error}{f'; {REPAIR}' if is_damaged else ''}") from error
             except sqlite3.Error as error:
                 raise Fault(f"the store failed: {error}") from error
 
@@ -301,6 +339,13 @@ class Store:
                 raise
 
 
+def _insert(database: sqlite3.Connection, block_id: BlockId, header: Header, raw: bytes) -> None:
+    database.execute(
+        "INSERT INTO blocks (id, height, previous, miner, raw, checksum) VALUES (?, ?, ?, ?, ?, ?)",
+        (block_id, header.height, header.previous_hash, header.miner, raw, checksum_of(block_id, raw)),
+    )
+
+
 def _activate(database: sqlite3.Connection, height: int, branch: Sequence[BlockId], alarm: DeepReorg | None) -> None:
     if branch:
         first = height - len(branch) + 1
@@ -310,3 +355,16 @@ def _activate(database: sqlite3.Connection, height: int, branch: Sequence[BlockI
         values = (alarm.time_s, alarm.height, alarm.block_id, alarm.depth)
         database.execute("INSERT INTO alarms (time_s, height, id, depth) VALUES (?, ?, ?, ?)", values)
         database.execute("DELETE FROM alarms WHERE sequence <= (SELECT max(sequence) FROM alarms) - ?", (ALARMS_KEPT,))
+
+
+def _intact(row: StoredBlock) -> tuple[BlockId, bytes]:
+    block_id, raw, checksum, _ = row
+    if checksum_of(block_id, raw) != checksum:
+        raise Fault(f"the store is damaged: block {block_id.hex()[:16]} has changed on disk; {REPAIR}")
+    return BlockId(block_id), raw
+
+
+def _whole(row: StoredBlock) -> tuple[BlockId, bytes]:
+    if row[3]:
+        raise Unavailable(f"block {row[0].hex()[:16]} was pruned here; ask a node that keeps all")
+    return _intact(row)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from bnnchain.consensus.types import Account, Amount, PublicKey
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-_BUCKETS = 256
 _EMPTY: dict[PublicKey, Account] = {}
 NO_ACCOUNT = Account(Amount(0), 0)
 
@@ -19,8 +18,15 @@ class Ledger:
 
     __slots__ = ("_buckets",)
 
-    def __init__(self, buckets: tuple[dict[PublicKey, Account], ...] = (_EMPTY,) * _BUCKETS) -> None:
+    BUCKETS: Final = 256
+
+    def __init__(self, buckets: tuple[dict[PublicKey, Account], ...] = (_EMPTY,) * BUCKETS) -> None:
         self._buckets = buckets
+
+    @property
+    def buckets(self) -> tuple[dict[PublicKey, Account], ...]:
+        """The accounts by the first byte of their key; nobody changes them."""
+        return self._buckets
 
     def account(self, key: PublicKey) -> Account:
         """Return the account of ``key``."""

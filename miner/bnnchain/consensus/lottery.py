@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,15 +38,20 @@ _BLOCK_WORDS = HASH_BYTES // _WORD_BYTES
 _BLOCK = struct.Struct(f"<{_BLOCK_WORDS}Q")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class LotteryTask:
-    """What the kernel must evaluate to check one ticket: ``child`` on the pool samples at ``indices``."""
+    """What the kernel must evaluate to check one ticket: ``child`` on the samples that the parent block draws."""
 
     base: Model
-    child: Model
     dataset_id: DatasetId
     previous_hash: BlockId
     seed: bytes
+    ticket_flips: int
+
+    @cached_property
+    def child(self) -> Model:
+        """The ticket's mutant; made when it is asked for, since a block that is only replayed needs none."""
+        return mutant(self.base, self.seed, self.ticket_flips)
 
 
 def ticket_seed(core: bytes, nonce: int) -> bytes:

@@ -6,6 +6,7 @@ PROTOCOL.md, section "Parameters".  Shares are basis points (bp), times seconds,
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 
 from bnnchain.wire import Reader, Writer, tagged_hash
 from bnnchain_kernels.errors import Invalid
@@ -141,6 +142,7 @@ def read_params(reader: Reader) -> Params:
     return Params(**{field.name: reader.u64() for field in fields(Params)})
 
 
+@lru_cache(maxsize=64)
 def params_hash(params: Params) -> bytes:
     """Return the 32-byte hash that headers carry."""
     return tagged_hash("params", encode_params(params))

@@ -214,8 +214,7 @@ def lottery_task(state: ChainState, header: Header, params: Params) -> lottery.L
     if header.kind == BlockKind.EVOLVE:
         base, dataset_id = state.families[header.family_id].best.model, header.dataset_id
     seed = lottery.ticket_seed(core_hash(header), header.nonce)
-    child = lottery.mutant(base, seed, params.ticket_flips)
-    return lottery.LotteryTask(base, child, dataset_id, header.previous_hash, seed)
+    return lottery.LotteryTask(base, dataset_id, header.previous_hash, seed, params.ticket_flips)
 
 
 def elapsed(state: ChainState, timestamp: int) -> int:
