@@ -18,6 +18,7 @@ from bnnchain.consensus.types import BlockId
 from bnnchain.home import Home
 from bnnchain.net.messages import Agreement, NewHead
 from bnnchain.node import NodeOptions
+from bnnchain.service.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,6 +75,6 @@ def test_agreement_in_words(agreement: Agreement, words: str) -> None:
 def test_a_node_says_when_history_was_rewritten(
     home: Home, depth: int, is_alarm: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    printer = Printer(home, NodeOptions(listen="127.0.0.1:0"))
+    printer = Printer(home, NodeOptions(listen="127.0.0.1:0"), Supervisor())
     printer.head(NewHead(TIP, home.spec().genesis_header, 1, depth, 0, 500))
     assert ("ALARM" in capsys.readouterr().err) is is_alarm

@@ -33,6 +33,7 @@ COMMANDS = {
     "wallet": "bnnchain.cli.wallet:wallet",
     "tx": "bnnchain.cli.wallet:tx",
     "config": "bnnchain.cli.config:config",
+    "service": "bnnchain.cli.service:service",
     "spec": "bnnchain.cli.spec:spec",
     "completion": "bnnchain.cli.completion:completion",
 }

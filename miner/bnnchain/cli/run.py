@@ -26,6 +26,7 @@ from bnnchain.mining.pool.address import MAX_LANES, parse_pool_address
 from bnnchain.mining.pool.workers import PoolOptions
 from bnnchain.node import Node, NodeOptions
 from bnnchain.producer import HOLD_S
+from bnnchain.service.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -264,15 +265,18 @@ def run_node(home: Home, options: NodeOptions) -> None:
         stop = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        await Node(home, options, Printer(home, options)).run(stop)
+        supervisor = Supervisor.from_environment()
+        async with supervisor.watching(stop):
+            await Node(home, options, Printer(home, options, supervisor)).run(stop)
 
     asyncio.run(main())
 
 
 class Printer:
-    """Prints what a node does, a line each; progress once a second at most."""
+    """Prints what a node does, a line each, and tells systemd; progress once a second at most."""
 
-    def __init__(self, home: Home, options: NodeOptions) -> None:
+    def __init__(self, home: Home, options: NodeOptions, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
         role = "validator-only" if options.mining is None else "mining"
         self._description = f"{role}, chain {home.spec().name}, home {home.path}"
         self._last_progress = 0.0
@@ -280,6 +284,7 @@ class Printer:
     def ready(self, address: str) -> None:
         """Print where the node serves."""
         click.echo(f"{READY}{address} ({self._description})")
+        self._supervisor.ready(f"{self._description}, serving on {address}")
 
     def page(self, name: str, url: str) -> None:
         """Print where something else is served."""
@@ -296,6 +301,7 @@ class Printer:
             f"height {header.height} {header.kind.name}{model if header.eval_total else ''}"
             f" ({head.size_bytes} B, judged in {head.verdict_us / 1000:.1f} ms{reorg})"
         )
+        self._supervisor.status(f"height {header.height}, {self._description}")
 
     def progress(self, text: str) -> None:
         """Print what the miner is at, marked so that `demo` can tell it from blocks."""
