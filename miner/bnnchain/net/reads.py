@@ -6,7 +6,7 @@ import threading
 from collections import OrderedDict, deque
 from typing import TYPE_CHECKING
 
-from bnnchain.consensus.codec import HEADER_BYTES, decode_block, encode_transaction
+from bnnchain.consensus.codec import decode_block, encode_transaction
 from bnnchain.consensus.errors import Unavailable
 from bnnchain.consensus.transactions import transaction_id
 from bnnchain.consensus.types import Amount, BlockId, DatasetId, Height, PublicKey, TransactionId
@@ -66,10 +66,10 @@ class ChainReads:
         headers: list[bytes] = []
         count = min(count, MAX_RANGE_HEADERS)
         while len(headers) < count:
-            batch = self._chain.store.active_blocks(start, min(_READ_BLOCKS, count - len(headers)))
+            batch = self._chain.store.active_headers(start, min(_READ_BLOCKS, count - len(headers)))
             if not batch:
                 break
-            headers += [raw[:HEADER_BYTES] for _, raw in batch]
+            headers += batch
             start += len(batch)
         return headers
 
@@ -156,10 +156,14 @@ class TransactionIndex:
 
     def _follow(self) -> None:
         store = self._chain.store
-        while self._blocks and store.active_id(self._next_height - 1) != self._blocks[-1][0]:
+        pruned_height = store.pruned_height()
+        while self._blocks and (
+            self._next_height <= pruned_height or store.active_id(self._next_height - 1) != self._blocks[-1][0]
+        ):
             self._forget(self._blocks.pop()[1])
         if not self._blocks:
-            self._first_height = max(1, self._chain.head.height + 1 - MAX_INDEXED_BLOCKS)
+            lowest = self._chain.head.height + 1 - MAX_INDEXED_BLOCKS
+            self._first_height = max(1, lowest, pruned_height + 1)
         while batch := store.active_blocks(self._next_height, _READ_BLOCKS):
             for block_id, raw in batch:
                 block = decode_block(raw)
