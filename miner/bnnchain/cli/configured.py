@@ -56,7 +56,8 @@ class ConfiguredCommand(click.Command):
         """Parse as click does, with the file's settings as defaults."""
         if not ctx.resilient_parsing:
             given = self.make_parser(ctx).parse_args(list(args))[0]
-            if not given.get("help"):
+            asked_help = self.get_help_option(ctx)
+            if asked_help is None or not given.get(asked_help.name or ""):
                 chosen = find_config(given.get("config_file"), given.get("home"))
                 ctx.default_map = chosen.settings_of(self) if chosen else None
         try:
@@ -191,7 +192,7 @@ def _source(context: click.Context, option: click.Option) -> ParameterSource | N
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return words that name the nearest of ``known``, none where nothing is near."""
-    close = get_close_matches(word, list(known), n=1, cutoff=0.5)
+    close = get_close_matches(word, list(known), n=1)
     return f"; did you mean {close[0]}?" if close else ""
 
 
