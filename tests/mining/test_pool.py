@@ -12,9 +12,9 @@ from click.testing import CliRunner
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from bnnchain.certificates import CA_FILE, CA_KEY_FILE, CERTIFICATE_FILE, KEY_FILE, write_certificates
 from bnnchain.cli import cli
 from bnnchain.mining.pool.address import PoolAddress, parse_pool_address
-from bnnchain.mining.pool.certificates import CA_FILE, CA_KEY_FILE, CERTIFICATE_FILE, KEY_FILE, write_certificates
 from bnnchain.mining.pool.workers import PoolOptions, WorkerPool
 from bnnchain_kernels.errors import Fault, Invalid, Unavailable
 

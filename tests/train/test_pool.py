@@ -21,6 +21,7 @@ from learnable import tiny_dataset
 
 from bnnchain.bnn.encoding import encode_model
 from bnnchain.bnn.zoo import architecture
+from bnnchain.certificates import CA_FILE, CERTIFICATE_FILE, KEY_FILE, write_certificates
 from bnnchain.chain.validator import Validator
 from bnnchain.consensus.state import genesis_state
 from bnnchain.consensus.types import BlockKind, DatasetId
@@ -29,7 +30,6 @@ from bnnchain.mining.evidence import TicketEvidence
 from bnnchain.mining.evolve import EvolveRequest
 from bnnchain.mining.pool import search as pool_search
 from bnnchain.mining.pool.address import parse_pool_address
-from bnnchain.mining.pool.certificates import CA_FILE, CERTIFICATE_FILE, KEY_FILE, write_certificates
 from bnnchain.mining.pool.workers import PoolOptions, WorkerPool
 from bnnchain.mining.straight_through import StraightThroughFounder
 from bnnchain.mining.tickets import draw_winning_ticket

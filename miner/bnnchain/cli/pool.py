@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bnnchain.certificates import CA_FILE, CERTIFICATE_FILE, KEY_FILE, write_certificates
 from bnnchain.cli.options import certificates_option
 from bnnchain.exchange.extras import load_extra
 from bnnchain.mining.pool.address import LOCAL, TLS, parse_pool_address
-from bnnchain.mining.pool.certificates import CA_FILE, CERTIFICATE_FILE, KEY_FILE, read_security, write_certificates
+from bnnchain.mining.pool.certificates import read_security
 from bnnchain.mining.pool.workers import NO_PAGES, SETTINGS
 from bnnchain_kernels.errors import Invalid
 
