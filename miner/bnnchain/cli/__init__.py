@@ -21,6 +21,8 @@ COMMANDS = {
     "node": "bnnchain.cli.run:node",
     "mine": "bnnchain.cli.run:mine",
     "demo": "bnnchain.cli.demo:demo",
+    "top": "bnnchain.cli.top:top",
+    "metrics": "bnnchain.cli.metrics:metrics",
     "verify": "bnnchain.cli.inspect:verify",
     "show": "bnnchain.cli.inspect:show",
     "bench": "bnnchain.cli.bench:bench",
@@ -62,6 +64,8 @@ def main() -> None:
     # Before NumPy is loaded: our own threads are the parallelism, and BLAS threads that spin on the same few cores made
     # training ten to a hundred times slower on a busy machine (measured).  Set the variable to choose otherwise.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # gRPC's core writes its own lines to stderr, neither JSON nor escaped; what matters of them comes as an error.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
         code = cli.main(standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import wraps
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
@@ -13,7 +13,6 @@ from bnnchain.net.address import Address, parse_address
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
 
@@ -30,7 +29,7 @@ metrics_option = click.option(
 )
 
 
-def log_options(command: Callable[Parameters, Result]) -> Callable[..., Result]:
+def log_options(command: Callable[..., Result]) -> Callable[..., Result]:
     """Give a command ``--log-level`` and ``--log-format``, and set its log up by them before it runs."""
 
     @click.option(
@@ -48,11 +47,9 @@ def log_options(command: Callable[Parameters, Result]) -> Callable[..., Result]:
         help="Lines for people or JSON lines; auto: for people on a terminal.",
     )
     @wraps(command)
-    def logging_command(
-        *arguments: Parameters.args, log_level: str, log_format: str, **options: Parameters.kwargs
-    ) -> Result:
+    def logging_command(*, log_level: str, log_format: str, **options: object) -> Result:
         asked = click.get_current_context().find_root().params.get("verbose") or 0
         logs.configure(min(log_level, logs.level_of(asked), key=logs.LEVELS.index), log_format)
-        return command(*arguments, **options)
+        return command(**options)
 
     return logging_command
