@@ -16,6 +16,7 @@ from bnnchain.chain.pools import DEFAULT_LIMIT_BYTES
 from bnnchain.chain.store import Store
 from bnnchain.consensus.codec import encode_transaction
 from bnnchain.consensus.errors import Invalid, Unavailable
+from bnnchain.exchange.extras import load_extra
 from bnnchain.metrics.service import serving_metrics
 from bnnchain.metrics.view import NodeView
 from bnnchain.mining.founders import select_founder
@@ -34,7 +35,9 @@ if TYPE_CHECKING:
     from bnnchain.consensus.types import BlockId, PublicKey, Transaction
     from bnnchain.home import Home
     from bnnchain.net.address import Address
+    from bnnchain_kernels.evaluator import EvaluatorFactory
 
+WEB_PACKAGES = ("starlette", "uvicorn", "jinja2", "pygal", "PIL")
 Writer: TypeAlias = "Callable[[], list[Transaction]]"
 """Returns signed transactions for the one door, and none where nothing is to be said."""
 
@@ -67,6 +70,8 @@ class NodeOptions:
     """Who gets what the miner's key has earned; None: it stays there."""
     metrics: Address | None = None
     """Where to serve metrics, health and readiness; None: nowhere."""
+    web: Address | None = None
+    """Where to serve the explorer page; None: nowhere."""
 
 
 class Observer(Protocol):
@@ -107,14 +112,16 @@ class Node:
                 chain = await asyncio.to_thread(partial(make, dataset_limit_bytes=options.dataset_limit_bytes))
                 pool = None if options.pool is None else await asyncio.to_thread(WorkerPool, options.pool)
                 try:
-                    await self._serve(chain, pool, stop)
+                    await self._serve(chain, factory, pool, stop)
                 finally:
                     if pool is not None:
                         await asyncio.to_thread(pool.close)
             finally:
                 store.close()
 
-    async def _serve(self, chain: Chain, pool: WorkerPool | None, stop: asyncio.Event) -> None:
+    async def _serve(
+        self, chain: Chain, factory: EvaluatorFactory, pool: WorkerPool | None, stop: asyncio.Event
+    ) -> None:
         options, mempool = self._options, Mempool(chain)
         role = Role.VALIDATOR if options.mining is None else Role.MINER
         network = Network(chain, mempool, listen=options.listen, dial=options.peers, role=role)
@@ -123,17 +130,27 @@ class Node:
         await network.start()
         async with AsyncExitStack() as pages:
             try:
-                await self._open_pages(pages, NodeView(chain, mempool, network, miner))
+                await self._open_pages(pages, NodeView(chain, mempool, network, miner), factory)
             except BaseException:
                 await network.stop()
                 raise
             self._observer.ready(network.address)
             await self._work(chain, mempool, network, producer, stop)
 
-    async def _open_pages(self, pages: AsyncExitStack, view: NodeView) -> None:
+    async def _open_pages(self, pages: AsyncExitStack, view: NodeView, factory: EvaluatorFactory) -> None:
         if self._options.metrics is not None:
             address = await pages.enter_async_context(serving_metrics(view, self._options.metrics))
             self._observer.page("metrics", f"http://{address}/metrics")
+        if self._options.web is not None:
+            for package in WEB_PACKAGES:
+                load_extra(package, "web")
+            from bnnchain.web.explorer import Explorer
+            from bnnchain.web.server import serving_page
+
+            role = "validator-only" if view.miner is None else "mining"
+            explorer = Explorer(view.chain, view.mempool, view.network, factory, role)
+            serving = serving_page(explorer, view.network.subscribe(), self._options.web)
+            self._observer.page("page", await pages.enter_async_context(serving))
 
     async def _work(
         self, chain: Chain, mempool: Mempool, network: Network, producer: Producer | None, stop: asyncio.Event

@@ -17,6 +17,7 @@ from bnnchain.cli.init import create_chain
 from bnnchain.cli.observing import log_options, metrics_option
 from bnnchain.cli.options import DEFAULT_LISTEN, backend_option, certificates_option, home_option
 from bnnchain.cli.unlock import Unlocking, unlock_options
+from bnnchain.cli.web import web_options
 from bnnchain.consensus.errors import Unavailable
 from bnnchain.consensus.params import BP, DEFAULT_PRESET
 from bnnchain.home import parse_checkpoint, parse_public_key
@@ -89,6 +90,7 @@ dataset_limit_option = click.option(
 @dataset_limit_option
 @unlock_options
 @metrics_option
+@web_options
 @log_options
 def node(
     home: Home,
@@ -99,6 +101,7 @@ def node(
     dataset_limit_mib: int,
     unlocking: Unlocking,
     metrics: Address | None,
+    web: Address | None,
 ) -> None:
     """Run a validator-only node: it checks every block and never mines.
 
@@ -113,6 +116,7 @@ def node(
         checkpoints=checkpoints,
         dataset_limit_bytes=dataset_limit_mib << 20,
         metrics=metrics,
+        web=web,
         key=unlocking.key_without_asking(home),
     )
     run_node(home, options)
@@ -128,6 +132,7 @@ def node(
 @dataset_limit_option
 @unlock_options
 @metrics_option
+@web_options
 @log_options
 @click.option(
     "--payout",
@@ -202,6 +207,7 @@ def mine(
     dataset_limit_mib: int,
     unlocking: Unlocking,
     metrics: Address | None,
+    web: Address | None,
     payout: PublicKey | None,
     blocks: int | None,
     hold_s: float,
@@ -242,6 +248,7 @@ def mine(
         checkpoints=checkpoints,
         dataset_limit_bytes=dataset_limit_mib << 20,
         metrics=metrics,
+        web=web,
         key=key,
         payout=payout,
     )

@@ -1,0 +1,1 @@
+"""The explorer page: what this node's chain and models are, for a browser; it reads, and changes nothing."""

@@ -1,0 +1,137 @@
+"""The models of a chain's blocks, rebuilt from their families' blocks, with what each changed of its parent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bnnchain.bnn.encoding import apply_difference, decode_model, flip_positions, model_hash
+from bnnchain.chain.validator import Cache
+from bnnchain.consensus.codec import decode_block
+from bnnchain.consensus.errors import Fault, Unavailable
+from bnnchain.consensus.types import BlockId, BlockKind
+from bnnchain.exchange.provenance import Provenance
+from bnnchain.net.models import MAX_FAMILY_BLOCKS
+from bnnchain.wire import ZERO_HASH
+
+if TYPE_CHECKING:
+    from bnnchain.chain.chain import Chain
+    from bnnchain.consensus.types import Block, Header
+    from bnnchain_kernels.model import Model
+
+CACHED_MODELS = 64
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ChainModel:
+    """A block's model; ``parent`` is None for a founder."""
+
+    block_id: BlockId
+    header: Header
+    model: Model
+    parent: Model | None
+    wire_bytes: int
+    """What the block carries of it: the whole model, or the difference."""
+
+
+@dataclass(frozen=True, slots=True)
+class LayerChange:
+    """What a child changed in one layer of its parent."""
+
+    layer: int
+    flips: int
+    weights: int
+    limits: int
+    """Thresholds of a hidden layer, biases of the last."""
+
+
+class ChainModels:
+    """Rebuilds models from the store; keeps the last ones; safe to use from several threads."""
+
+    def __init__(self, chain: Chain) -> None:
+        self._chain = chain
+        self._models: Cache[BlockId, ChainModel] = Cache(CACHED_MODELS)
+
+    def read(self, block_id: BlockId) -> ChainModel:
+        """Return a stored block's model; raises :class:`Unavailable` where it is not stored or carries none."""
+        return self._models.get(block_id, lambda: self._read(block_id))
+
+    def _read(self, block_id: BlockId) -> ChainModel:
+        blocks = [self._block(block_id)]
+        header = blocks[0].header
+        if header.kind == BlockKind.IDLE:
+            raise Unavailable(f"block {block_id.hex()[:16]} carries no model")
+        # A founder stands for itself; a child needs all before it, for the best of them is its parent.
+        while header.kind == BlockKind.EVOLVE and (previous := blocks[-1].header.previous_model_hash) != ZERO_HASH:
+            if len(blocks) == MAX_FAMILY_BLOCKS:
+                raise Unavailable(f"more than {MAX_FAMILY_BLOCKS} models lead to block {block_id.hex()[:16]}")
+            blocks.append(self._block(previous))
+        model, parent = rebuild(blocks[::-1])
+        return ChainModel(block_id, header, model, parent, len(blocks[0].model))
+
+    def _block(self, block_id: BlockId) -> Block:
+        raw = self._chain.store.block(block_id)
+        if raw is None:
+            raise Unavailable(f"block {block_id.hex()[:16]} is not in this node's store")
+        return decode_block(raw)
+
+
+def rebuild(blocks: list[Block]) -> tuple[Model, Model | None]:
+    """Return the last block's model and, for a child, its parent; the blocks are a family's, from its first one on.
+
+    Paper section 4.4: a child's parent is the family's best on the pool, of equals the latest.  Raises :class:`Fault`
+    where a model is not the one its header names: what is stored was judged before.
+    """
+    best: Model | None = None
+    parent: Model | None = None
+    best_correct = -1
+    for block in blocks:
+        header = block.header
+        if header.kind == BlockKind.EVOLVE:
+            if best is None:
+                raise Fault(f"the store is damaged: a family starts with a child at height {header.height}")
+            parent, model = best, apply_difference(best, block.model)
+        else:
+            parent, model = None, decode_model(block.model)
+        if model_hash(model) != header.model_hash:
+            raise Fault(f"the store is damaged: another model at height {header.height}")
+        if header.kind == BlockKind.EVOLVE or header.correct_new >= best_correct:
+            best, best_correct = model, header.correct_new
+    return model, parent
+
+
+def changes(parent: Model, child: Model) -> list[LayerChange]:
+    """Return what a child changed, layer by layer."""
+    geometry = child.architecture.geometry
+    ends = np.cumsum([layer.weight_count for layer in geometry])
+    flips = np.bincount(np.searchsorted(ends, flip_positions(parent, child), side="right"), minlength=len(geometry))
+    before, after = (*parent.thresholds, parent.biases), (*child.thresholds, child.biases)
+    return [
+        LayerChange(index, int(flips[index]), layer.weight_count, int(np.count_nonzero(before[index] != after[index])))
+        for index, layer in enumerate(geometry)
+    ]
+
+
+def provenance_of(chain: Chain, found: ChainModel) -> Provenance:
+    """Return a model's papers; what a closed data set's manifest said is left out where it is gone."""
+    header, entry = found.header, chain.head.datasets.get(found.header.dataset_id)
+    manifest = entry.manifest if entry else None
+    return Provenance(
+        model_hash=header.model_hash.hex(),
+        chain=chain.spec.name,
+        genesis_id=chain.spec.genesis_id.hex(),
+        block_id=found.block_id.hex(),
+        height=header.height,
+        family=header.family_id,
+        generation=header.generation,
+        miner=header.miner.hex(),
+        dataset=manifest.name if manifest else None,
+        dataset_id=header.dataset_id.hex(),
+        thresholds=tuple(manifest.thresholds) if manifest else None,
+        licence=manifest.licence if manifest else None,
+        origin=manifest.origin if manifest else None,
+        correct=header.correct_new,
+        total=header.eval_total,
+    )

@@ -1,0 +1,93 @@
+"""Plots as SVG that stands in the page: pygal places everything, the page's own style sheet colours it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree as ET
+
+import pygal
+from markupsafe import Markup
+from pygal.style import Style
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+WIDTH, HEIGHT = 640, 300
+MAX_POINTS = 240
+"""Of a longer line every second, fourth, ... point is drawn, and the last."""
+MAX_LINES = 12
+FONT_SIZE = 18
+"""What room is left for; the style sheet draws texts smaller where the screen is wide."""
+MAX_TICKS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a plot: (x, y) points in order of x."""
+
+    name: str
+    points: Sequence[tuple[int, float]]
+    is_connected: bool = True
+
+
+def plot(title: str, lines: Sequence[Line], *, x_title: str, y_title: str) -> Markup:
+    """Return the plot of at most ``MAX_LINES`` lines as an inline SVG without style, script or links."""
+    chart = pygal.XY(
+        width=WIDTH,
+        height=HEIGHT,
+        js=(),
+        no_prefix=True,
+        show_legend=False,
+        dots_size=2.5,
+        margin=8,
+        x_title=x_title,
+        y_title=y_title,
+        style=Style(label_font_size=FONT_SIZE, major_label_font_size=FONT_SIZE, title_font_size=FONT_SIZE),
+        y_labels_major_count=3,
+        max_scale=6,
+        value_formatter=_number,
+        x_value_formatter=_number,
+    )
+    shown = lines[:MAX_LINES]
+    chart.x_labels = _ticks([x for line in shown for x, _ in line.points])
+    for line in shown:
+        chart.add(line.name, thinned(line.points), stroke=line.is_connected)
+    return _inline(chart.render_tree(), title)
+
+
+def thinned(points: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
+    """Return at most ``MAX_POINTS`` of the points and the last one."""
+    step = -(-len(points) // MAX_POINTS)
+    return list(points) if step <= 1 else [*points[:-1:step], points[-1]]
+
+
+def _ticks(values: Sequence[int]) -> list[int]:
+    low, high = min(values, default=0), max(values, default=0)
+    step = next(
+        size * factor
+        for size in (10**power for power in range(19))
+        for factor in (1, 2, 5)
+        if (high - low) <= size * factor * MAX_TICKS
+    )
+    first = -(-low // step) * step
+    return list(range(first, high + 1, step)) or [low]
+
+
+def _number(value: float) -> str:
+    return f"{value:.2f}".rstrip("0").rstrip(".")
+
+
+def _inline(svg: ET.Element, title: str) -> Markup:
+    """Return what is left without what a strict content-security policy forbids or only pygal's script uses."""
+    for parent in list(svg.iter()):
+        for child in list(parent):
+            classes = str(child.get("class", "")).split()
+            is_comment = not isinstance(child.tag, str)
+            if is_comment or child.tag in {"defs", "title", "desc"} or "tooltip-overlay" in classes:
+                parent.remove(child)
+    svg.attrib.pop("id", None)
+    svg.set("role", "img")
+    svg.set("aria-label", title)
+    svg.set("focusable", "false")
+    return Markup(ET.tostring(svg, encoding="unicode"))  # noqa: S704  (ElementTree escapes all texts)
