@@ -234,10 +234,12 @@ class Chain:
     def _import(self, raw: bytes, run: _Run, trusted_height: int) -> Import:
         block = decode_block(raw)
         identity, tip = header_id(block.header), run.tip
-        if self.store.has_block(identity) or identity in (self.spec.genesis_id, tip.head):
-            return Import(block, identity, is_new=False, is_head=identity == tip.head, reorg_depth=0)
-        if block.header.previous_hash != tip.head:
+        extends_tip = block.header.previous_hash == tip.head
+        if not extends_tip:
             self._store_run(run)
+        if self.store.has_block(identity) or identity == self.spec.genesis_id:
+            return Import(block, identity, is_new=False, is_head=identity == tip.head, reorg_depth=0)
+        if not extends_tip:
             imported = self._import_beside(raw, block, identity, trusted_height)
             run.tip = self._head
             return imported
