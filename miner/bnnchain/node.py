@@ -64,6 +64,8 @@ class NodeOptions:
     """Workers that mine for this node; None: its own process does."""
     dataset_limit_bytes: int = DEFAULT_LIMIT_BYTES
     """What the stored pools of data sets together may take."""
+    prune_blocks: int = 0
+    """Of how many last blocks to keep the bodies; 0: of all."""
     key: Ed25519PrivateKey | None = field(default=None, repr=False)
     """What it signs with; a miner needs one, and a validator-only node without one reports nobody."""
     payout: PublicKey | None = None
@@ -108,8 +110,9 @@ class Node:
             store = Store(self._home.store_file, self._home.spec())
             try:
                 options = self._options
-                make = partial(Chain, store, factory, checkpoints=options.checkpoints)
-                chain = await asyncio.to_thread(partial(make, dataset_limit_bytes=options.dataset_limit_bytes))
+                kept = {"dataset_limit_bytes": options.dataset_limit_bytes, "prune_blocks": options.prune_blocks}
+                make = partial(Chain, store, factory, checkpoints=options.checkpoints, **kept)
+                chain = await asyncio.to_thread(make)
                 pool = None if options.pool is None else await asyncio.to_thread(WorkerPool, options.pool)
                 try:
                     await self._serve(chain, factory, pool, stop)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bnnchain.chain.chain import MIN_PRUNE_BLOCKS
 from bnnchain.chain.pools import DEFAULT_LIMIT_BYTES
 from bnnchain.cli.architectures import METAVAR, to_architecture
 from bnnchain.cli.configured import ConfiguredCommand, config_option
@@ -79,6 +80,14 @@ dataset_limit_option = click.option(
     help="MiB that stored pools may take; closed data sets go first.",
 )
 
+prune_option = click.option(
+    "--prune",
+    "prune_blocks",
+    type=click.IntRange(min=MIN_PRUNE_BLOCKS),
+    metavar="BLOCKS",
+    help="Keep the bodies of only so many last blocks; such a node gives no peer the older ones.  [default: all]",
+)
+
 
 @click.command(cls=ConfiguredCommand)
 @home_option
@@ -88,6 +97,7 @@ dataset_limit_option = click.option(
 @backend_option
 @checkpoint_option
 @dataset_limit_option
+@prune_option
 @unlock_options
 @metrics_option
 @web_options
@@ -99,6 +109,7 @@ def node(
     backend: str,
     checkpoints: Mapping[int, BlockId],
     dataset_limit_mib: int,
+    prune_blocks: int | None,
     unlocking: Unlocking,
     metrics: Address | None,
     web: Address | None,
@@ -115,6 +126,7 @@ def node(
         backend=backend,
         checkpoints=checkpoints,
         dataset_limit_bytes=dataset_limit_mib << 20,
+        prune_blocks=prune_blocks or 0,
         metrics=metrics,
         web=web,
         key=unlocking.key_without_asking(home),
@@ -130,6 +142,7 @@ def node(
 @backend_option
 @checkpoint_option
 @dataset_limit_option
+@prune_option
 @unlock_options
 @metrics_option
 @web_options
@@ -205,6 +218,7 @@ def mine(
     backend: str,
     checkpoints: Mapping[int, BlockId],
     dataset_limit_mib: int,
+    prune_blocks: int | None,
     unlocking: Unlocking,
     metrics: Address | None,
     web: Address | None,
@@ -247,6 +261,7 @@ def mine(
         hold_s=hold_s,
         checkpoints=checkpoints,
         dataset_limit_bytes=dataset_limit_mib << 20,
+        prune_blocks=prune_blocks or 0,
         metrics=metrics,
         web=web,
         key=key,
