@@ -46,6 +46,7 @@ def test_addresses(text: str, address: PoolAddress) -> None:
         "", "local", "local:", "local:0", "local:65", "local:-1", "local:two", "local:²",
         "tls:", "tls://", "tls://host", "tls://host:", "tls://:1", "tls://host:65536", "tls://host:x", "host:8786",
         "http://host:1", "tcp://192.168.1.10:8786", "tcp://localhost:8786", "tcp://0.0.0.0:8786",
+        "tls://[[h:1", "tls://[h:1", "tls://h\0:1", "tls://h/x:1", "tls://h st:1",
     ],
 )  # fmt: skip
 def test_bad_addresses(text: str) -> None:

@@ -12,6 +12,7 @@ LOCAL, TLS, TCP = "local", "tls", "tcp"
 MAX_PORT = 65_535
 MAX_LOCAL_WORKERS = 64
 MAX_LANES = MAX_SEARCH_THREADS
+_NO_HOST = "/%?#@[]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +46,9 @@ def parse_pool_address(text: str) -> PoolAddress:
             raise Invalid("bad-pool-address", address=text, reason=f"local:N, N from 1 to {MAX_LOCAL_WORKERS}")
         return PoolAddress(LOCAL, worker_count=int(rest))
     host, _, port = rest.removeprefix("//").rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if scheme not in {TLS, TCP} or not rest.startswith("//") or not host or not _is_number(port, MAX_PORT):
+    host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    is_host = host and all("!" <= letter <= "~" and letter not in _NO_HOST for letter in host)
+    if scheme not in {TLS, TCP} or not rest.startswith("//") or not is_host or not _is_number(port, MAX_PORT):
         raise Invalid("bad-pool-address", address=text, reason="not like local:2 or tls://192.168.1.10:8786")
     if scheme == TCP and not _is_loopback(host):
         raise Invalid("bad-pool-address", address=text, reason="plain tcp is for 127.0.0.1 and ::1; use tls")
