@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import Self
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
 START_TIMEOUT_S = 90
@@ -49,12 +48,11 @@ class NodeProcess:
         *arguments: str,
         home: Path,
         python: str = sys.executable,
-        flags: Sequence[str] = (),
         listen: str = "127.0.0.1:0",
     ) -> None:
         self._errors = (home.parent / f"{home.name}.stderr").open("ab")
         self._process = subprocess.Popen(
-            [python, "-m", "bnnchain", *flags, *arguments, "--home", str(home), "--listen", listen],
+            [python, "-m", "bnnchain", *arguments, "--home", str(home), "--listen", listen],
             stdout=subprocess.PIPE,
             stderr=self._errors,
             text=True,

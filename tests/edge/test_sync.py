@@ -40,7 +40,7 @@ def test_an_emulated_board_ends_at_the_miners_tip(machine: str, python: str, tmp
     with NodeProcess("mine", "--blocks", str(MINED), "--seed", "1", home=here) as miner:
         address = miner.wait_ready()
         miner.wait_height(MINED)
-        with NodeProcess("node", "--peer", address, home=board, python=python, flags=("-v",)) as validator:
+        with NodeProcess("node", "--peer", address, home=board, python=python) as validator:
             own = validator.wait_ready()
             validator.wait_height(MINED, PATIENCE_S)
             status = bnnchain_json("show", "node", "--node", own)
