@@ -144,10 +144,15 @@ def ask_new_password() -> str:
 
 
 def _ask(question: str, *, is_new: bool = False) -> str:
-    if not sys.stdin.isatty():
+    if not is_terminal():
         raise Unavailable(
             f"{question}: no terminal to ask on; give --password-file FILE or the systemd credential {CREDENTIAL}"
             + (", or say --no-password" if is_new else "")
         )
     answer: str = click.prompt(question, hide_input=True, confirmation_prompt=is_new, err=True)
     return answer
+
+
+def is_terminal() -> bool:
+    """Answer whether there is somebody to ask."""
+    return sys.stdin is not None and sys.stdin.isatty()
