@@ -160,7 +160,8 @@ def test_only_root_may(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/home/pi/.local/pipx/venvs/bnnchain/bin/python", "/root/venv/bin/python", "/var/tmp/v"]
+    "path",
+    ["/home/pi/.local/pipx/venvs/bnnchain/bin/python", "/root/venv/bin/python", "/run/user/1000/venv/bin/python"],
 )
 def test_an_interpreter_that_the_unit_cannot_see_is_refused(path: str) -> None:
     with pytest.raises(Unavailable, match="a service may not look into"):
