@@ -29,6 +29,7 @@ OVERVIEW_BLOCKS = 8
 MAX_HEIGHT_DIGITS = 18
 MAX_SHOWN_TRANSACTIONS = 500
 MAX_SHOWN_WAITING = 100
+MAX_U64 = (1 << 64) - 1
 
 
 class Surroundings(Protocol):
@@ -243,4 +244,4 @@ def _text(value: object) -> str:
         return value.hex()
     if isinstance(value, BlockKind):
         return value.name
-    return f"{value:,}" if isinstance(value, int) and value < 1 << 64 else f"{value:064x}"
+    return str(value) if isinstance(value, int) and value <= MAX_U64 else f"{value:064x}"

@@ -44,6 +44,8 @@ MAX_HEAVY = 2
 HEAVY_WAIT_S = 5.0
 BODY_TIMEOUT_S = 5.0
 SHOWN_SAMPLES = 20
+"""As many of each class as that allows, and one at least."""
+MAX_SHOWN_CLASSES = 32
 MAX_SAMPLE_DIGITS = 9
 
 
@@ -96,10 +98,7 @@ class ModelPages:
         except Unavailable:
             pool = None
         if pool is not None:
-            samples = [
-                (at, int(pool.labels[at]), data_uri(sample_png(pool, at)))
-                for at in range(min(SHOWN_SAMPLES, len(pool)))
-            ]
+            samples = [(at, int(pool.labels[at]), data_uri(sample_png(pool, at))) for at in _of_each_class(pool)]
             number = request.query_params.get("sample", "")
             if number.isascii() and number.isdigit() and len(number) <= MAX_SAMPLE_DIGITS:
                 if int(number) >= len(pool):
@@ -168,6 +167,12 @@ class ModelPages:
             yield
         finally:
             self._heavy.release()
+
+
+def _of_each_class(pool: Samples) -> list[int]:
+    classes = min(pool.classes, MAX_SHOWN_CLASSES)
+    each = max(1, SHOWN_SAMPLES // classes)
+    return [int(at) for label in range(classes) for at in np.flatnonzero(pool.labels == label)[:each]]
 
 
 async def _read_body(request: Request) -> bytes:

@@ -17,6 +17,7 @@ from bnnchain.web.explorer import (
 from bnnchain.web.pictures import data_uri, sample_png
 from bnnchain.web.plots import Line, plot
 from bnnchain.web.tree import grow
+from bnnchain.web.views import SHORT_HEX
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,7 +77,7 @@ class ChainPages:
             {
                 "dataset_id": dataset_id,
                 "tree": grow(entries),
-                "plot": _plot_families(f"Accuracy against generation on {self._name(dataset_id)}", entries),
+                "plot": _plot_families(f"Accuracy in percent against generation on {self._name(dataset_id)}", entries),
                 "families": _summaries(entries),
             }
             for dataset_id, entries in groups.items()
@@ -87,7 +88,7 @@ class ChainPages:
         """Answer with one family: its shape, its plot, its models."""
         family = self._explorer.family(request.path_params["number"])
         entries = [each for each in self._explorer.index.entries() if each.family_id == family.family_id]
-        drawn = _plot_families(f"Accuracy of family {family.family_id} against generation", entries)
+        drawn = _plot_families(f"Accuracy of family {family.family_id} in percent against generation", entries)
         shown = entries[-MAX_SHOWN_MODELS:]
         return self._views.page("family.html", family=family, entries=shown[::-1], plot=drawn, total=len(entries))
 
@@ -157,7 +158,7 @@ def _plot_families(title: str, entries: Sequence[ModelEntry]) -> str:
         best = max(founders, key=lambda entry: (entry.correct, entry.height))
         line = [best, *(entry for entry in members if entry.kind == BlockKind.EVOLVE)]
         lines.append(Line(f"family {number}", [(each.generation, each.accuracy_bp / PERCENT_BP) for each in line]))
-    return plot(title, lines, x_title="generation", y_title="accuracy, %")
+    return plot(title, lines)
 
 
 def _plot_records(entries: Sequence[ModelEntry]) -> str | None:
@@ -169,5 +170,5 @@ def _plot_records(entries: Sequence[ModelEntry]) -> str | None:
         points = records.setdefault(entry.dataset_id, [])
         best = max(entry.accuracy_bp / PERCENT_BP, points[-1][1] if points else 0)
         points.append((entry.height, best))
-    lines = [Line(dataset_id.hex(), points) for dataset_id, points in records.items()]
-    return plot("Accuracy of the best model against height", lines, x_title="height", y_title="accuracy, %")
+    lines = [Line(f"data set {dataset_id.hex()[:SHORT_HEX]}", points) for dataset_id, points in records.items()]
+    return plot("Accuracy of the best model in percent against height", lines)

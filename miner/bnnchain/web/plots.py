@@ -13,11 +13,11 @@ from pygal.style import Style
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-WIDTH, HEIGHT = 640, 300
+WIDTH, HEIGHT = 720, 280
 MAX_POINTS = 240
 """Of a longer line every second, fourth, ... point is drawn, and the last."""
 MAX_LINES = 12
-FONT_SIZE = 18
+FONT_SIZE = 24
 """What room is left for; the style sheet draws texts smaller where the screen is wide."""
 MAX_TICKS = 8
 
@@ -28,11 +28,13 @@ class Line:
 
     name: str
     points: Sequence[tuple[int, float]]
-    is_connected: bool = True
 
 
-def plot(title: str, lines: Sequence[Line], *, x_title: str, y_title: str) -> Markup:
-    """Return the plot of at most ``MAX_LINES`` lines as an inline SVG without style, script or links."""
+def plot(title: str, lines: Sequence[Line]) -> Markup:
+    """Return the plot of at most ``MAX_LINES`` lines as an inline SVG without style, script or links.
+
+    Its text alternative is the title with where each line begins and ends.
+    """
     chart = pygal.XY(
         width=WIDTH,
         height=HEIGHT,
@@ -41,9 +43,7 @@ def plot(title: str, lines: Sequence[Line], *, x_title: str, y_title: str) -> Ma
         show_legend=False,
         dots_size=2.5,
         margin=8,
-        x_title=x_title,
-        y_title=y_title,
-        style=Style(label_font_size=FONT_SIZE, major_label_font_size=FONT_SIZE, title_font_size=FONT_SIZE),
+        style=Style(label_font_size=FONT_SIZE, major_label_font_size=FONT_SIZE),
         y_labels_major_count=3,
         max_scale=6,
         value_formatter=_number,
@@ -52,8 +52,8 @@ def plot(title: str, lines: Sequence[Line], *, x_title: str, y_title: str) -> Ma
     shown = lines[:MAX_LINES]
     chart.x_labels = _ticks([x for line in shown for x, _ in line.points])
     for line in shown:
-        chart.add(line.name, thinned(line.points), stroke=line.is_connected)
-    return _inline(chart.render_tree(), title)
+        chart.add(line.name, thinned(line.points))
+    return _inline(chart.render_tree(), f"{title}: {'; '.join(map(_summary, shown))}")
 
 
 def thinned(points: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
@@ -72,6 +72,13 @@ def _ticks(values: Sequence[int]) -> list[int]:
     )
     first = -(-low // step) * step
     return list(range(first, high + 1, step)) or [low]
+
+
+def _summary(line: Line) -> str:
+    if not line.points:
+        return f"{line.name} has no point"
+    (first_x, first_y), (last_x, last_y) = line.points[0], line.points[-1]
+    return f"{line.name} from {first_y:.2f} at {first_x} to {last_y:.2f} at {last_x}"
 
 
 def _number(value: float) -> str:
