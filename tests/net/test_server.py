@@ -370,11 +370,17 @@ async def test_too_many_range_streams_watchers_and_reads_are_refused(
         monkeypatch.setattr(limits, "MAX_RANGE_STREAMS", 0)
         with pytest.raises(Unavailable, match="busy"):
             await client.blocks()
-        monkeypatch.setattr(limits, "MAX_WATCHERS", 1)
-        async with aclosing(client.watch()) as events, NodeClient(node.address) as other:
+        monkeypatch.setattr(limits, "MAX_RANGE_STREAMS", 16)
+        monkeypatch.setattr(limits, "MAX_RANGES_OF_CONNECTION", 0)
+        with pytest.raises(Unavailable, match="busy"):
+            await client.blocks()
+        monkeypatch.setattr(limits, "MAX_WATCHES_OF_CONNECTION", 1)
+        async with aclosing(client.watch()) as events:
             await anext(events)
-            with pytest.raises(Unavailable, match="too many watchers"):
-                await anext(other.watch())
+            with pytest.raises(Unavailable, match="too many watches"):
+                await anext(client.watch())
+            async with NodeClient(node.address) as other:
+                await anext(other.watch())  # each connection has its own
         with monkeypatch.context() as patch:
             patch.setattr(intake_module, "MAX_PENDING_READS", 0)
             with pytest.raises(Unavailable, match="busy"):

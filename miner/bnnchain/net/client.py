@@ -33,7 +33,9 @@ if TYPE_CHECKING:
     from bnnchain.consensus.spec import ChainSpec
     from bnnchain.consensus.types import BlockId, DatasetId, Header, PublicKey
     from bnnchain.datasets.manifest import Manifest
+    from bnnchain.net.address import Address
     from bnnchain.net.messages import AccountStatus, Event, Hello, Status, TransactionStatus, Verdict
+    from bnnchain.net.security import Security
 
 OBSERVER = Identity(bytes(NODE_ID_BYTES), Role.OBSERVER)
 
@@ -53,16 +55,22 @@ class NodeClient:
         address: str,
         spec: ChainSpec | None = None,
         *,
+        security: Security | None = None,
         allow_plain: bool = False,
         timeout_s: float = limits.CALL_TIMEOUT_S,
     ) -> None:
         """Raises :class:`Invalid` ``bad-address`` or ``insecure-address``."""
         target = parse_address(address)
-        validate_plain(target, allow_plain=allow_plain)
+        if security is None:
+            validate_plain(target, allow_plain=allow_plain)
         self.address = address
         self._spec = spec
         self._timeout_s = timeout_s
-        self._channel = grpc.aio.insecure_channel(str(target), options=limits.CLIENT_OPTIONS)
+        self._is_secure = security is not None
+        if security is None:
+            self._channel = grpc.aio.insecure_channel(str(target), options=limits.CLIENT_OPTIONS)
+        else:
+            self._channel = security.channel(str(target), limits.CLIENT_OPTIONS)
         self._stub = node_pb2_grpc.NodeStub(self._channel)
 
     async def __aenter__(self) -> NodeClient:
@@ -88,6 +96,15 @@ class NodeClient:
         validate_same_chain(ours, theirs)
         return theirs
 
+    async def peers(self) -> list[Address]:
+        """Return addresses of other nodes that this one knows; none where it was asked a short while ago."""
+        return convert.addresses_from_pb(await self._call(self._stub.Peers, pb.PeersRequest()))
+
+    async def offer_block(self, header: bytes) -> Verdict:
+        """Return what the node says of a block, given its header: WANTED asks for :meth:`announce_block`."""
+        request = pb.RawHeader(raw=header)
+        return convert.verdict_from_pb(await self._call(self._stub.OfferBlock, request, limits.OFFER_TIMEOUT_S))
+
     async def announce_block(self, raw: bytes) -> Verdict:
         """Return the node's verdict on a block."""
         reply = await self._call(self._stub.AnnounceBlock, pb.RawBlock(raw=raw), limits.VERDICT_TIMEOUT_S)
@@ -103,19 +120,29 @@ class NodeClient:
         return TransactionId(_accepted_id(convert.verdict_from_pb(reply)))
 
     async def headers(
-        self, locator: Iterable[BlockId] = (), *, start_height: int = 0, count: int = MAX_RANGE_HEADERS
+        self,
+        locator: Iterable[BlockId] = (),
+        *,
+        start_height: int = 0,
+        count: int = MAX_RANGE_HEADERS,
+        timeout_s: float = limits.RANGE_TIMEOUT_S,
     ) -> list[Header]:
         """Return up to ``count`` headers above the fork with ``locator``, or from ``start_height``."""
         request = pb.Range(locator=list(locator), start_height=start_height, count=count)
-        replies = await self._collect(self._stub.Headers, request, count, count * HEADER_BYTES)
+        replies = await self._collect(self._stub.Headers, request, count, count * HEADER_BYTES, timeout_s)
         return [decode_header(reply.raw) for reply in replies]
 
     async def blocks(
-        self, locator: Iterable[BlockId] = (), *, start_height: int = 0, count: int = MAX_RANGE_BLOCKS
+        self,
+        locator: Iterable[BlockId] = (),
+        *,
+        start_height: int = 0,
+        count: int = MAX_RANGE_BLOCKS,
+        timeout_s: float = limits.RANGE_TIMEOUT_S,
     ) -> list[bytes]:
         """Return up to ``count`` blocks of such a range, as bytes not yet judged; the node may send fewer."""
         request = pb.Range(locator=list(locator), start_height=start_height, count=count)
-        replies = await self._collect(self._stub.Blocks, request, count, MAX_RANGE_BYTES + MAX_BLOCK_BYTES)
+        replies = await self._collect(self._stub.Blocks, request, count, MAX_RANGE_BYTES + MAX_BLOCK_BYTES, timeout_s)
         return [bytes(reply.raw) for reply in replies]
 
     async def block(self, block_id: BlockId) -> bytes:
@@ -173,10 +200,17 @@ class NodeClient:
         with self._translating():
             return await method(request, timeout=timeout_s or self._timeout_s)
 
-    async def _collect(self, method: Callable[..., Any], request: object, count: int, size_bytes: int) -> list[Any]:
+    async def _collect(
+        self,
+        method: Callable[..., Any],
+        request: object,
+        count: int,
+        size_bytes: int,
+        timeout_s: float = limits.RANGE_TIMEOUT_S,
+    ) -> list[Any]:
         replies: list[Any] = []
         with self._translating():
-            call = method(request, timeout=limits.RANGE_TIMEOUT_S)
+            call = method(request, timeout=timeout_s)
             try:
                 while (reply := await call.read()) is not grpc.aio.EOF:
                     replies.append(reply)

@@ -40,6 +40,11 @@ PENALTIES = {
 }
 
 
+def is_harmless(error: Invalid) -> bool:
+    """Answer whether an honest peer can cause the error: its code weighs nothing."""
+    return PENALTIES.get(error.code, DEFAULT_PENALTY) == 0
+
+
 class Conduct:
     """Scores and bans by :attr:`Address.conduct_key`; used from the event loop only."""
 

@@ -16,7 +16,7 @@ from bnnchain.consensus.codec import decode_transaction
 from bnnchain.consensus.errors import BnnchainError, Fault, Invalid, Unavailable
 from bnnchain.consensus.transactions import transaction_id
 from bnnchain.net.events import Events
-from bnnchain.net.messages import Event, Head, NewHead, TransactionAccepted
+from bnnchain.net.messages import Event, Head, NewHead, SideBlock, TransactionAccepted
 from bnnchain.net.reads import ChainReads
 from bnnchain.net.tasks import Completions
 
@@ -62,13 +62,13 @@ class Intake:
         state = self.chain.head
         return Head(state.head, state.height, state.weight)
 
-    async def import_block(self, raw: bytes) -> Import:
-        """Judge and store a block, and publish it where it becomes the head.
+    async def import_block(self, raw: bytes, *, is_own: bool = False) -> Import:
+        """Judge and store a block, and publish it where it becomes the head; an own one also where it does not.
 
         Raises as :meth:`Chain.import_block`; :class:`Unavailable` where too many wait already.  An import goes to its
         end, publishing included, even where the caller is cancelled meanwhile.
         """
-        return await self._complete(self._import(raw))
+        return await self._complete(self._import(raw, is_own=is_own))
 
     async def prefer(self, block_id: BlockId) -> None:
         """Make a stored block of the head's weight the head, and publish it; nothing where it is none."""
@@ -109,9 +109,9 @@ class Intake:
         self._reader.shutdown(wait=False, cancel_futures=True)
         await self._imports.close(STOP_TIMEOUT_S)
 
-    async def _import(self, raw: bytes) -> Import:
+    async def _import(self, raw: bytes, *, is_own: bool) -> Import:
         try:
-            imported, event = await self._in_importer(self._import_blocking, raw)
+            imported, event = await self._in_importer(self._import_blocking, raw, is_own)
         except Invalid as error:
             self.refused_blocks[error.code] += 1
             raise
@@ -129,12 +129,14 @@ class Intake:
         if event is not None:
             self.events.publish(event)
 
-    def _import_blocking(self, raw: bytes) -> tuple[Import, Event | None]:
+    def _import_blocking(self, raw: bytes, is_own: bool) -> tuple[Import, Event | None]:  # noqa: FBT001
         start = time.perf_counter()
         imported = self.chain.import_block(raw)
         verdict_us = round((time.perf_counter() - start) * 1e6)
-        if not (imported.is_new and imported.is_head):
+        if not imported.is_new:
             return imported, None
+        if not imported.is_head:
+            return imported, self._side_block(imported) if is_own else None
         return imported, self._new_head(imported, len(raw), verdict_us)
 
     def _prefer_blocking(self, block_id: BlockId) -> Event | None:
@@ -145,6 +147,10 @@ class Intake:
     def _describe_head(self, raw: bytes) -> Event | None:
         imported = self.chain.import_block(raw)
         return self._new_head(imported, len(raw), 0) if imported.is_head else None
+
+    def _side_block(self, imported: Import) -> SideBlock:
+        weight = self.chain.state_at(imported.block_id).weight
+        return SideBlock(imported.block_id, imported.block.header, weight)
 
     def _new_head(self, imported: Import, size_bytes: int, verdict_us: int) -> NewHead:
         self.mempool.refresh(imported.abandoned)

@@ -3,16 +3,47 @@
 from __future__ import annotations
 
 MAX_MESSAGE_BYTES = 4 << 20
-MAX_CONCURRENT_RPCS = 256
-MAX_STREAMS_OF_CONNECTION = 32
-"""Calls under way on one connection, those included that it does not read."""
-MAX_WATCHERS = 64
-MAX_RANGE_STREAMS = 8
+DEFAULT_INBOUND = 64
+"""Connections that others may have to this node."""
+MAX_INBOUND = 1_024
+MAX_INBOUND_PER_NETGROUP = 16
+DEFAULT_OUTBOUND = 8
+"""Peers that a node chooses from its address book, beside those that it is told to dial."""
+MAX_OUTBOUND = 64
+MAX_OUTBOUND_PER_NETGROUP = 2
+BACKLOG = 128
+MAX_STREAMS_OF_CONNECTION = 16
+"""Calls under way on one connection, those included that it does not read; a server takes so many of every guest."""
+MAX_BODIES = 8
+"""Blocks that are coming in at a time, each in memory; more wait before their bytes are read."""
+MAX_WATCHES_OF_CONNECTION = 2
+MAX_RANGE_STREAMS = 16
 """Ranges of blocks, headers or chunks served at once, each held in memory while it is sent."""
+MAX_RANGES_OF_CONNECTION = 4
 MAX_SESSIONS = 1_024
 
+FIRST_CALL_TIMEOUT_S = 15.0
+"""Who connects and asks nothing, or never ends asking, is cut after this long."""
+MESSAGE_TIMEOUT_S = 10.0
+BODY_TIMEOUT_S = 60.0
+"""A block of 1 MiB at 17 KiB a second."""
+PEERS_INTERVAL_S = 30.0
+"""One connection is told addresses this often."""
+ARRIVAL_TIMEOUT_S = 5.0
+"""A block that one peer has promised is not asked of others for this long."""
+
 CALL_TIMEOUT_S = 10.0
+OFFER_TIMEOUT_S = 20.0
+"""Longer than ``ARRIVAL_TIMEOUT_S``, for which an offer may have to wait."""
 RANGE_TIMEOUT_S = 60.0
+STALL_TIMEOUT_S = 10.0
+"""A range that is not whole after this long goes on to another peer, as far as it is missing."""
+SYNC_WINDOW_BYTES = 32 << 20
+"""Blocks fetched ahead of their import, those on their way counted as large as they may be."""
+SYNC_RANGE_BLOCKS = 64
+SYNC_PEERS = 8
+PEERS_REFRESH_S = 60.0
+"""How often dialled peers are asked for addresses."""
 VERDICT_TIMEOUT_S = 120.0
 """A large model on a small machine takes a while to count."""
 WRITE_TIMEOUT_S = 30.0

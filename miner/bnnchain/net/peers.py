@@ -5,21 +5,26 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from bnnchain.consensus.errors import BnnchainError, Invalid
+from bnnchain.consensus.errors import BnnchainError, Fault, Invalid, Unavailable
+from bnnchain.net import limits
 from bnnchain.net.address import parse_address, validate_plain
 from bnnchain.net.agreement import local_agreement
 from bnnchain.net.client import NodeClient
 from bnnchain.net.session import Session
-from bnnchain.net.tasks import cancel_and_wait
+from bnnchain.net.tasks import cancel_and_wait, run_until_first_ends
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from bnnchain.net.address import Address
+    from bnnchain.net.arrivals import Arrivals
     from bnnchain.net.conduct import Conduct
     from bnnchain.net.intake import Intake
     from bnnchain.net.messages import Agreement, Identity
+    from bnnchain.net.security import Security
     from bnnchain.net.sync import Sync
 
 log = logging.getLogger(__name__)
@@ -58,21 +63,33 @@ class Peers:
         self,
         intake: Intake,
         identity: Identity,
+        arrivals: Arrivals,
         sync: Sync,
         conduct: Conduct,
         addresses: Sequence[str],
         *,
+        security: Security | None,
         allow_plain: bool,
+        learn: Callable[[Address, Sequence[Address]], None] | None,
     ) -> None:
-        """Raises :class:`Invalid` ``bad-address``, ``insecure-address`` or ``too-many-peers``."""
+        """learn: is told what addresses a peer has told us; None: they are not asked for any.
+
+        Raises :class:`Invalid` ``bad-address``, ``insecure-address`` or ``too-many-peers``.
+        """
         if len(addresses) > MAX_DIALLED_PEERS:
             raise Invalid("too-many-peers", count=len(addresses), limit=MAX_DIALLED_PEERS)
         for address in addresses:
-            validate_plain(parse_address(address), allow_plain=allow_plain)
+            if security is None:
+                validate_plain(parse_address(address), allow_plain=allow_plain)
         self._addresses = tuple(dict.fromkeys(addresses))
+        self._listed = {parse_address(address) for address in addresses}
+        self._own: set[Address] = set()
+        self._security = security
         self._allow_plain = allow_plain
+        self._learn = learn
         self._intake = intake
         self._identity = identity
+        self._arrivals = arrivals
         self._sync = sync
         self._conduct = conduct
         self._sessions: dict[str, Session] = {}
@@ -88,6 +105,25 @@ class Peers:
         """What most of the peers with a session stand on, each node counted once."""
         heads = {session.theirs.node_id: session.head for session in self._sessions.values()}
         return local_agreement(list(heads.values()))
+
+    @property
+    def nodes(self) -> list[NodeClient]:
+        """The connections that we dialled, those with the best claims first."""
+        sessions = sorted(self._sessions.values(), key=lambda session: -session.head.weight)
+        return [session.node for session in sessions]
+
+    def blame(self, node: NodeClient, error: Invalid) -> None:
+        """Score what a connection's peer has sent; where that bans it, end the session."""
+        log.warning("%s sent %s", node.address, error)
+        if self._conduct.blame(parse_address(node.address).conduct_key, error):
+            for session in self._sessions.values():
+                if session.node is node:
+                    session.drop(error)
+
+    def is_taken(self, address: Address) -> bool:
+        """Answer whether an address is on the dial list or this node's own."""
+        is_own = address in self._own or str(address) == self._identity.listen_address
+        return is_own or address in self._listed
 
     def start(self) -> None:
         """Begin to dial every address."""
@@ -105,15 +141,25 @@ class Peers:
                 return True
         return False
 
+    async def talk(self, address: Address, on_handshake: Callable[[], None] | None) -> None:
+        """Connect and hold a session until it ends; without a callback, end it after the handshake.
+
+        Raises as :meth:`Session.run`, and :class:`Unavailable` where the address is this node's own.
+        """
+        if not await self._talk(str(address), on_handshake, is_brief=on_handshake is None):
+            self._own.add(address)
+            raise Unavailable(f"{address} is this node itself")
+
     async def _keep(self, address: str) -> None:
-        backoff = Backoff()
+        backoff, key = Backoff(), parse_address(address).conduct_key
         while True:
             started = asyncio.get_running_loop().time()
             try:
                 if not await self._talk(address):
+                    log.warning("peer %s is this node itself; not dialled again", address)
                     return
             except Invalid as error:
-                self._conduct.blame(address, error)
+                self._conduct.blame(key, error)
                 log.warning("peer %s: %s", address, error)
             except BnnchainError as error:
                 log.info("peer %s: %s", address, error)
@@ -122,23 +168,37 @@ class Peers:
                 log.exception("peer %s: internal error", address)
             if asyncio.get_running_loop().time() - started > STABLE_S:
                 backoff.reset()
-            await asyncio.sleep(max(backoff.next_s(), self._conduct.ban_left_s(address)))
+            await asyncio.sleep(max(backoff.next_s(), self._conduct.ban_left_s(key)))
 
-    async def _talk(self, address: str) -> bool:
-        """Connect and hold a session; return False where it makes no sense ever to try again."""
-        async with NodeClient(address, allow_plain=self._allow_plain) as node:
+    async def _talk(
+        self, address: str, on_handshake: Callable[[], None] | None = None, *, is_brief: bool = False
+    ) -> bool:
+        """Connect and hold a session; return False where the node is this one, so that it is never tried again."""
+        async with NodeClient(address, security=self._security, allow_plain=self._allow_plain) as node:
             theirs = await node.handshake(self._identity.hello(self._intake.chain.spec, self._intake.head))
             if theirs.node_id == self._identity.node_id:
-                log.warning("peer %s is this node itself; not dialled again", address)
                 return False
-            session = Session(node, theirs, self._intake, self._sync, self._conduct, self._settle)
+            if on_handshake is not None:
+                on_handshake()
+            if is_brief:
+                return True
+            session = Session(node, theirs, self._intake, self._arrivals, self._sync, self._conduct, self._settle)
             self._sessions[address] = session
             log.info("connected to %s (%s, height %d)", address, theirs.agent, theirs.head.height)
             try:
-                await session.run()
+                await run_until_first_ends(session.run(), self._exchange(node))
             finally:
                 del self._sessions[address]
         return True
+
+    async def _exchange(self, node: NodeClient) -> None:
+        """Ask a peer for addresses now and then, as long as it lasts."""
+        source = parse_address(node.address)
+        while True:
+            if self._learn is not None:
+                with suppress(Unavailable, Fault):
+                    self._learn(source, await node.peers())
+            await asyncio.sleep(limits.PEERS_REFRESH_S)
 
     async def _settle(self) -> None:
         """Of tips of equal weight, take the one that most peers are on; a peer has a new head."""

@@ -5,22 +5,35 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, TypeVar
 
 import grpc
 
 from bnnchain import __version__
-from bnnchain.consensus.codec import HEADER_BYTES, decode_header
+from bnnchain.consensus.codec import HEADER_BYTES, decode_header, decode_transaction
 from bnnchain.consensus.errors import Fault, Invalid, Unavailable
 from bnnchain.consensus.header import block_id
-from bnnchain.consensus.types import DatasetId, PublicKey, TransactionId
+from bnnchain.consensus.transactions import transaction_id
+from bnnchain.consensus.types import BlockId, DatasetId, PublicKey, TransactionId
 from bnnchain.datasets.chunks import decode_chunk
 from bnnchain.datasets.manifest import encode_manifest
 from bnnchain.net import convert, limits
+from bnnchain.net.address import Address, parse_address, parse_connection
+from bnnchain.net.answers import Refused, RequestReader, guarded, write_all
+from bnnchain.net.door import Door
 from bnnchain.net.health import Health
-from bnnchain.net.messages import NODE_ID_BYTES, NewHead, Outcome, Status, Verdict, validate_same_chain
+from bnnchain.net.inventory import Inventory
+from bnnchain.net.messages import (
+    NODE_ID_BYTES,
+    NewHead,
+    Outcome,
+    Status,
+    TransactionAccepted,
+    Verdict,
+    validate_same_chain,
+)
 from bnnchain.net.readiness import Readiness
 from bnnchain.net.reads import MAX_RANGE_BLOCKS, MAX_RANGE_HEADERS
 from bnnchain.net.tasks import Completions, within
@@ -31,14 +44,17 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
     from typing import Any
 
-    from bnnchain.consensus.types import BlockId
     from bnnchain.datasets.chunks import Chunk
-    from bnnchain.net.address import Address
+    from bnnchain.net.arrivals import Arrivals
     from bnnchain.net.conduct import Conduct
     from bnnchain.net.intake import Intake
     from bnnchain.net.messages import Agreement, Event, Identity
+    from bnnchain.net.security import Security
 
 log = logging.getLogger(__name__)
+
+SENT_IDS = 1_024
+"""Transactions of a guest that are not told back to it."""
 
 Message = TypeVar("Message")
 Reply = TypeVar("Reply")
@@ -55,20 +71,51 @@ class Surroundings:
     """Starts to fetch what is missing from the peer with that node id; False where it was not dialled by us."""
     take_chunk: Callable[[DatasetId, Chunk], Awaitable[bool]]
     """Keeps a chunk of a missing data set; answers whether it was a new one."""
+    meet: Callable[[Address, Address], None]
+    """Is told of a guest's own address, and of the connection that it came by."""
+    addresses: Callable[[Address], list[Address]]
+    """Returns what to tell a guest of other nodes."""
+
+
+@dataclass(slots=True)
+class Caller:
+    """One connection, as far as this side keeps it in mind: hints, never trusted."""
+
+    node_id: bytes = bytes(NODE_ID_BYTES)
+    """As its Handshake said; all zero for observers."""
+    sent: Inventory = field(default_factory=lambda: Inventory(SENT_IDS))
+    """Transactions that came from it."""
+    told_peers_s: float = float("-inf")
+    range_count: int = 0
+    watch_count: int = 0
 
 
 class NodeServer:
     """Serves one node; ``start`` binds, ``stop`` ends within ``STOP_GRACE_S``."""
 
-    def __init__(self, intake: Intake, identity: Identity, conduct: Conduct, surroundings: Surroundings) -> None:
+    def __init__(
+        self,
+        intake: Intake,
+        identity: Identity,
+        conduct: Conduct,
+        arrivals: Arrivals,
+        surroundings: Surroundings,
+        *,
+        security: Security | None = None,
+        inbound: int = limits.DEFAULT_INBOUND,
+    ) -> None:
+        """inbound: connections at a time."""
         self._intake = intake
         self._identity = identity
         self._conduct = conduct
+        self._arrivals = arrivals
         self._surroundings = surroundings
+        self._security = security
+        self._inbound = inbound
+        self._door = Door(inbound, conduct.is_banned)
         self.readiness = Readiness(intake, surroundings.is_syncing)
         self._health = Health(self.readiness)
-        self._sessions: OrderedDict[str, bytes] = OrderedDict()
-        """Connection to node id, as its Handshake said: a hint for whom to ask, never trusted."""
+        self._callers: OrderedDict[str, Caller] = OrderedDict()
         self._judging: set[str] = set()
         self._verdicts = Completions()
         self._range_streams = 0
@@ -78,17 +125,28 @@ class NodeServer:
 
     async def start(self, address: Address) -> int:
         """Listen; return the port.  Raises :class:`Fault` where the address cannot be bound."""
-        server = grpc.aio.server(options=limits.SERVER_OPTIONS, maximum_concurrent_rpcs=limits.MAX_CONCURRENT_RPCS)
+        server = grpc.aio.server(
+            options=limits.SERVER_OPTIONS,
+            interceptors=(RequestReader(),),
+            maximum_concurrent_rpcs=self._inbound * limits.MAX_STREAMS_OF_CONNECTION,
+        )
         node_pb2_grpc.add_NodeServicer_to_server(self._servicer(), server)
         server.add_generic_rpc_handlers((self._health.handler(),))
+        inner = str(self._door.inner_address(address))
         try:
-            port = server.add_insecure_port(str(address))
-        except RuntimeError:
-            port = 0
-        if not port:
+            if self._security is None:
+                port = server.add_insecure_port(inner)
+            else:
+                port = server.add_secure_port(inner, self._security.server_credentials())
+        except RuntimeError as error:
             await server.stop(None)
-            raise Fault(f"cannot listen on {address}: is another node running there?")
+            raise Fault(f"gRPC cannot listen on {inner}: {error}") from error
         await server.start()
+        try:
+            port = await self._door.open(address, port)
+        except Fault:
+            await server.stop(None)
+            raise
         self._server = server
         self.readiness.start()
         return int(port)
@@ -100,6 +158,7 @@ class NodeServer:
         if self._server is not None:
             server, self._server = self._server, None
             await server.stop(limits.STOP_GRACE_S)
+            await self._door.close()
         await self._verdicts.close(0)
 
     @property
@@ -107,9 +166,21 @@ class NodeServer:
         """Node ids of the peers that dialled us and follow our chain."""
         return set(self._watching) - {bytes(NODE_ID_BYTES)}
 
+    @property
+    def connection_count(self) -> int:
+        """Connections that others have to this node, observers' included."""
+        return len(self._door)
+
+    @property
+    def evicted_count(self) -> int:
+        """Guests that had to go for others since the process began."""
+        return self._door.evicted_count
+
     def _servicer(self) -> SimpleNamespace:
         calls = {
             "Handshake": self._handshake,
+            "Peers": self._peers,
+            "OfferBlock": self._offer_block,
             "AnnounceBlock": self._announce_block,
             "AnnounceTransaction": self._announce_transaction,
             "SubmitTransaction": self._announce_transaction,
@@ -125,19 +196,22 @@ class NodeServer:
         handlers |= {name: self._range(method) for name, method in ranges.items()}
         return SimpleNamespace(**handlers, Watch=self._watch_call)
 
-    # How an answer or an error leaves.
-
     def _call(self, method: Callable[[Message, str], Awaitable[Reply]]) -> Callable[..., Coroutine[Any, Any, Reply]]:
         async def answer(request: Message, context: grpc.aio.ServicerContext) -> Reply:
-            return await _guarded(context, method(request, context.peer()))
+            return await guarded(context, self._answer(method, request, context))
 
         return answer
+
+    async def _answer(
+        self, method: Callable[[Message, str], Awaitable[Reply]], request: Message, context: grpc.aio.ServicerContext
+    ) -> Reply:
+        return await method(request, self._connection(context))
 
     def _range(
         self, method: Callable[[Message], Awaitable[Iterable[Reply]]]
     ) -> Callable[..., Coroutine[Any, Any, None]]:
         async def stream(request: Message, context: grpc.aio.ServicerContext) -> None:
-            await _guarded(context, self._send_range(method, request, context))
+            await guarded(context, self._send_range(method, request, context))
 
         return stream
 
@@ -147,15 +221,33 @@ class NodeServer:
         request: Message,
         context: grpc.aio.ServicerContext,
     ) -> None:
-        if self._range_streams >= limits.MAX_RANGE_STREAMS:
+        caller = self._caller(self._connection(context))
+        is_greedy = caller.range_count >= limits.MAX_RANGES_OF_CONNECTION
+        if is_greedy or self._range_streams >= limits.MAX_RANGE_STREAMS:
             raise Unavailable("this node is busy")
         self._range_streams += 1
+        caller.range_count += 1
         try:
-            await within(limits.RANGE_TIMEOUT_S, _write_all(context, await method(request)))
+            await within(limits.RANGE_TIMEOUT_S, write_all(context, await method(request)))
         except asyncio.TimeoutError:
             raise Unavailable("the range was read too slowly") from None
         finally:
             self._range_streams -= 1
+            caller.range_count -= 1
+
+    def _connection(self, context: grpc.aio.ServicerContext) -> str:
+        """Return gRPC's name of the connection that a call came by; raises :class:`Refused` for none of the door's."""
+        inner = context.peer()
+        self._door.answered(inner)
+        if (name := self._door.name(inner)) is None:
+            raise Refused("not by the door")
+        return name
+
+    def _caller(self, connection: str) -> Caller:
+        caller = self._callers.setdefault(connection, Caller())
+        while len(self._callers) > limits.MAX_SESSIONS:
+            self._callers.popitem(last=False)
+        return caller
 
     # Calls.
 
@@ -163,10 +255,41 @@ class NodeServer:
         theirs = convert.hello_from_pb(request)
         ours = self._identity.hello(self._intake.chain.spec, self._intake.head)
         validate_same_chain(ours, theirs)
-        self._sessions[connection] = theirs.node_id
-        while len(self._sessions) > limits.MAX_SESSIONS:
-            self._sessions.popitem(last=False)
+        self._caller(connection).node_id = theirs.node_id
+        if theirs.listen_address and theirs.node_id != self._identity.node_id:
+            self._surroundings.meet(parse_address(theirs.listen_address), _address_of(connection))
         return convert.hello_to_pb(ours)
+
+    async def _peers(self, _request: pb.PeersRequest, connection: str) -> pb.PeersReply:
+        caller, now_s = self._caller(connection), asyncio.get_running_loop().time()
+        if now_s - caller.told_peers_s < limits.PEERS_INTERVAL_S:
+            return pb.PeersReply()
+        caller.told_peers_s = now_s
+        return convert.addresses_to_pb(self._surroundings.addresses(_address_of(connection)))
+
+    async def _offer_block(self, request: pb.RawHeader, connection: str) -> pb.Verdict:
+        """Say whether a block's body is wanted, once the peer that has promised it has had its time."""
+        self._validate_welcome(connection)
+        try:
+            header = convert.header_from_bytes(request.raw)
+        except Invalid as error:
+            self._blame(connection, error)
+            return convert.verdict_to_pb(Verdict(Outcome.INVALID, error.code, str(error)))
+        identity = block_id(header)
+        known, wanted = (
+            convert.verdict_to_pb(Verdict(each, item_id=identity)) for each in (Outcome.KNOWN, Outcome.WANTED)
+        )
+        if await self._has(identity):
+            return known
+        await self._arrivals.wait(header.previous_hash)
+        if not await self._has(header.previous_hash):
+            message = f"unknown parent {header.previous_hash.hex()[:16]}"
+            return convert.verdict_to_pb(await self._miss(request.raw, message, self._caller(connection).node_id))
+        if not self._arrivals.promise(identity):
+            await self._arrivals.wait(identity)
+            if await self._has(identity):
+                return known
+        return wanted
 
     async def _announce_block(self, request: pb.RawBlock, connection: str) -> pb.Verdict:
         self._validate_welcome(connection)
@@ -181,6 +304,8 @@ class NodeServer:
             return await self._judge(raw, connection)
         finally:
             self._judging.discard(connection)
+            if identity := _id_of(raw):
+                self._arrivals.finish(BlockId(identity))
 
     async def _judge(self, raw: bytes, connection: str) -> Verdict:
         try:
@@ -190,10 +315,12 @@ class NodeServer:
             return Verdict(Outcome.INVALID, error.code, str(error), _id_of(raw))
         except Unavailable as error:
             log.info("a block from %s has to wait: %s", connection, error)
-            return await self._miss(raw, str(error), self._sessions.get(connection, b""))
+            return await self._miss(raw, str(error), self._caller(connection).node_id)
         except Fault as error:
             log.error("a block from %s could not be judged: %s", connection, error)  # noqa: TRY400
             return Verdict(Outcome.FAULT, message="this node failed", item_id=_id_of(raw))
+        if imported.is_new:
+            self._door.praise(connection)
         return Verdict(Outcome.ACCEPTED if imported.is_new else Outcome.KNOWN, item_id=imported.block_id)
 
     async def _miss(self, raw: bytes, message: str, node_id: bytes) -> Verdict:
@@ -207,10 +334,13 @@ class NodeServer:
         missing = [each for each in await self._intake.read(chain.missing_datasets) if each in needed]
         if missing:
             return replace(verdict, missing_dataset_id=missing[0])
-        previous = header.previous_hash
-        if previous == chain.spec.genesis_id or await self._intake.read(chain.store.has_block, previous):
+        if await self._has(header.previous_hash):
             return verdict
         return replace(verdict, locator=await self._intake.read(chain.locator))
+
+    async def _has(self, identity: BlockId) -> bool:
+        chain = self._intake.chain
+        return identity == chain.spec.genesis_id or await self._intake.read(chain.store.has_block, identity)
 
     async def _offer_chunk(self, request: pb.DatasetChunk, connection: str) -> pb.Verdict:
         self._validate_welcome(connection)
@@ -225,10 +355,14 @@ class NodeServer:
     async def _announce_transaction(self, request: pb.RawTransaction, connection: str) -> pb.Verdict:
         self._validate_welcome(connection)
         try:
+            # Noted before its watchers are told.
+            self._caller(connection).sent.add(transaction_id(decode_transaction(request.raw)))
             identity, is_new = await self._intake.add_transaction(request.raw)
         except Invalid as error:
             self._blame(connection, error)
             return convert.verdict_to_pb(Verdict(Outcome.INVALID, error.code, str(error)))
+        if is_new:
+            self._door.praise(connection)
         outcome = Outcome.ACCEPTED if is_new else Outcome.KNOWN
         return convert.verdict_to_pb(Verdict(outcome, item_id=identity))
 
@@ -305,19 +439,23 @@ class NodeServer:
         return [pb.RawChunk(raw=raw) for raw in chunks]
 
     async def _watch_call(self, _request: pb.WatchRequest, context: grpc.aio.ServicerContext) -> None:
-        await _guarded(context, self._watch(context))
+        await guarded(context, self._watch(context))
 
     async def _watch(self, context: grpc.aio.ServicerContext) -> None:
-        if len(self._watching) >= limits.MAX_WATCHERS:
-            raise Unavailable("too many watchers")
-        node_id = self._sessions.get(context.peer(), bytes(NODE_ID_BYTES))
-        self._watching.append(node_id)
+        caller = self._caller(self._connection(context))
+        if caller.watch_count >= limits.MAX_WATCHES_OF_CONNECTION:
+            raise Unavailable("too many watches")
+        caller.watch_count += 1
+        self._watching.append(node_id := caller.node_id)
         try:
             async with self._intake.events.subscribe() as events:
-                await _write_all(context, [convert.event_to_pb(event) for event in await self._snapshot()])
+                await write_all(context, [convert.event_to_pb(event) for event in await self._snapshot()])
                 async for event in events:
-                    await _write_all(context, [convert.event_to_pb(event)])
+                    # What came from this guest is not told back to it: it crosses the link once.
+                    if not (isinstance(event, TransactionAccepted) and event.transaction_id in caller.sent):
+                        await write_all(context, [convert.event_to_pb(event)])
         finally:
+            caller.watch_count -= 1
             self._watching.remove(node_id)
 
     async def _snapshot(self) -> list[Event]:
@@ -332,53 +470,13 @@ class NodeServer:
     # Conduct.
 
     def _validate_welcome(self, connection: str) -> None:
-        left_s = self._conduct.ban_left_s(_ban_key(connection))
+        left_s = self._conduct.ban_left_s(_conduct_key(connection))
         if left_s:
             raise Refused(f"banned for {left_s:.0f} s")
 
     def _blame(self, connection: str, error: Invalid) -> None:
-        is_banned = self._conduct.blame(_ban_key(connection), error)
+        is_banned = self._conduct.blame(_conduct_key(connection), error)
         log.warning("%s sent %s%s", connection, error, "; banned" if is_banned else "")
-
-
-class Refused(Unavailable):
-    """This node does not talk to that peer at present."""
-
-
-async def _guarded(context: grpc.aio.ServicerContext, work: Awaitable[Reply]) -> Reply:
-    """Return the work's result, or end the call with the status that the error's kind maps to."""
-    trailer: tuple[tuple[str, str], ...] = ()
-    try:
-        return await work
-    except Invalid as error:
-        is_handshake = error.code.startswith("other-")
-        status = grpc.StatusCode.FAILED_PRECONDITION if is_handshake else grpc.StatusCode.INVALID_ARGUMENT
-        trailer, details = ((limits.CODE_METADATA, error.code),), str(error)
-    except Unavailable as error:
-        is_refused = isinstance(error, Refused)
-        status = grpc.StatusCode.PERMISSION_DENIED if is_refused else grpc.StatusCode.UNAVAILABLE
-        details = str(error)
-    except grpc.aio.BaseError:
-        raise  # the caller has gone away; gRPC knows
-    except Exception as error:
-        log.exception("a call failed", exc_info=None if isinstance(error, Fault) else error)
-        status, details = grpc.StatusCode.INTERNAL, "this node failed"
-    try:
-        await context.abort(status, convert.printable(details), trailer)
-    except grpc.aio.AbortError:
-        raise
-    except grpc.aio.BaseError:
-        # An older gRPC cannot send a status while a write hangs: let go of the call.
-        raise asyncio.CancelledError from None
-    raise AssertionError  # abort always raises
-
-
-async def _write_all(context: grpc.aio.ServicerContext, messages: Iterable[object]) -> None:
-    try:
-        for message in messages:
-            await within(limits.WRITE_TIMEOUT_S, context.write(message))
-    except asyncio.TimeoutError:
-        raise Unavailable("the stream was read too slowly") from None
 
 
 def _id_of(raw: bytes) -> bytes:
@@ -388,9 +486,13 @@ def _id_of(raw: bytes) -> bytes:
         return b""
 
 
-def _ban_key(connection: str) -> str:
-    """Return whom to ban: the host; on loopback, which all local nodes share, the connection alone."""
-    kind, _, rest = connection.partition(":")
-    host = rest.rpartition(":")[0]
-    is_local = kind not in {"ipv4", "ipv6"} or host.startswith("127.") or host in {"[::1]", "%5B::1%5D"}
-    return connection if is_local else host
+def _address_of(connection: str) -> Address:
+    """Return the address behind gRPC's name of a connection; of one that has none, an address like no other."""
+    try:
+        return parse_connection(connection)
+    except Invalid:
+        return Address(connection, 0)
+
+
+def _conduct_key(connection: str) -> str:
+    return _address_of(connection).conduct_key

@@ -4,52 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict
 from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING
 
-from bnnchain.consensus.codec import decode_block
+from bnnchain.consensus.codec import HEADER_BYTES, decode_block
 from bnnchain.consensus.errors import Fault, Invalid, Unavailable
 from bnnchain.consensus.header import block_id
 from bnnchain.consensus.types import DatasetId
-from bnnchain.net.messages import Head, NewHead, Outcome, TransactionAccepted
+from bnnchain.net.address import parse_address
+from bnnchain.net.inventory import Inventory
+from bnnchain.net.messages import Head, NewHead, Outcome, SideBlock, TransactionAccepted
 from bnnchain.net.tasks import run_until_first_ends, within
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from bnnchain.consensus.types import BlockId
+    from bnnchain.net.arrivals import Arrivals
     from bnnchain.net.client import NodeClient
     from bnnchain.net.conduct import Conduct
     from bnnchain.net.intake import Intake
-    from bnnchain.net.messages import Hello
+    from bnnchain.net.messages import Hello, Verdict
     from bnnchain.net.sync import Sync
 
 log = logging.getLogger(__name__)
 
-MAX_INVENTORY = 8_192
 CHECK_INTERVAL_S = 10.0
 """How often two heads are compared again, in case a message was lost or a data set came late."""
-
-
-class Inventory:
-    """The blocks and transactions that a peer has; the oldest are forgotten first."""
-
-    def __init__(self, limit: int = MAX_INVENTORY) -> None:
-        self._limit = limit
-        self._ids: OrderedDict[bytes, None] = OrderedDict()
-
-    def __contains__(self, identity: bytes) -> bool:
-        return identity in self._ids
-
-    def __len__(self) -> int:
-        return len(self._ids)
-
-    def add(self, identity: bytes) -> None:
-        """Remember that the peer has it."""
-        self._ids[identity] = None
-        self._ids.move_to_end(identity)
-        while len(self._ids) > self._limit:
-            self._ids.popitem(last=False)
 
 
 class Session:
@@ -60,6 +41,7 @@ class Session:
         node: NodeClient,
         theirs: Hello,
         intake: Intake,
+        arrivals: Arrivals,
         sync: Sync,
         conduct: Conduct,
         settle: Callable[[], Awaitable[None]],
@@ -70,6 +52,7 @@ class Session:
         self.head = theirs.head
         """The peer's claim."""
         self._intake = intake
+        self._arrivals = arrivals
         self._sync = sync
         self._conduct = conduct
         self._settle = settle
@@ -79,6 +62,8 @@ class Session:
         """Data sets that the peer was given once; it cannot ask for them for ever."""
         self._is_behind = asyncio.Event()
         self._announcing = asyncio.Lock()
+        self._is_dropped = asyncio.Event()
+        self._lie: Invalid | None = None
 
     def catch_up(self) -> None:
         """Compare heads now and fetch what is missing: the peer sent something that needs it."""
@@ -86,7 +71,17 @@ class Session:
 
     async def run(self) -> None:
         """Talk until the connection ends (:class:`Unavailable`) or the peer misbehaves (:class:`Invalid`)."""
-        await run_until_first_ends(self._follow(), self._relay(), self._compare())
+        await run_until_first_ends(self._follow(), self._relay(), self._compare(), self._until_dropped())
+
+    def drop(self, error: Invalid) -> None:
+        """End the session for what the peer has sent elsewhere."""
+        self._lie = error
+        self._is_dropped.set()
+
+    async def _until_dropped(self) -> None:
+        await self._is_dropped.wait()
+        if self._lie is not None:
+            raise self._lie
 
     # What the peer tells us.
 
@@ -95,27 +90,41 @@ class Session:
             async for event in events:
                 if isinstance(event, NewHead):
                     await self._tolerate(self._take_head(event))
+                elif isinstance(event, SideBlock):
+                    await self._tolerate(self._fetch(event))
                 else:
                     await self._tolerate(self._take_transaction(event))
         raise Unavailable(f"{self.node.address} ended the connection")
 
     async def _take_head(self, event: NewHead) -> None:
         self.head = Head(event.block_id, event.header.height, event.weight)
-        self._known.add(event.block_id)
-        await self._fetch_head(event)
+        await self._fetch(event)
         await self._settle()
 
-    async def _fetch_head(self, event: NewHead) -> None:
+    async def _fetch(self, event: NewHead | SideBlock) -> None:
+        """Fetch a block that the peer has, where it is as good as our head or better."""
+        self._known.add(event.block_id)
         ours = self._intake.head.weight
         if await self._has(event.block_id) or event.weight < ours:
             return
+        await self._arrivals.wait(event.header.previous_hash)
         if not await self._has(event.header.previous_hash):
             if event.weight > ours:
                 await self._sync.catch_up(self.node)
             return
-        raw = await self.node.block(event.block_id)
-        if block_id(decode_block(raw).header) != event.block_id:
-            raise Invalid("bad-range", reason="not the block that was asked for")
+        if not self._arrivals.promise(event.block_id):
+            await self._arrivals.wait(event.block_id)
+            if await self._has(event.block_id):
+                return
+        try:
+            raw = await self.node.block(event.block_id)
+            if block_id(decode_block(raw).header) != event.block_id:
+                raise Invalid("bad-range", reason="not the block that was asked for")
+            await self._import(raw)
+        finally:
+            self._arrivals.finish(event.block_id)
+
+    async def _import(self, raw: bytes) -> None:
         try:
             await self._intake.import_block(raw)
         except Unavailable:  # a data set is missing
@@ -135,6 +144,8 @@ class Session:
             async for event in events:
                 if isinstance(event, TransactionAccepted):
                     await self._offer_transaction(event)
+                elif isinstance(event, SideBlock):
+                    await self._offer_side_block(event)
                 else:
                     await self._offer_head()
 
@@ -144,13 +155,12 @@ class Session:
             ours, is_rival = self._intake.head, self._intake.head.weight == self.head.weight
             if ours.block_id in self._known or ours.weight < self.head.weight:
                 return
-            raw = await self._intake.read(self._intake.chain.store.block, ours.block_id)
-            if raw is None:
+            verdict = await self._offer(ours.block_id)
+            if verdict is None:
                 return
-            verdict = await self.node.announce_block(raw)
             if verdict.missing_dataset_id:
                 await self._sync.push_dataset(self.node, DatasetId(verdict.missing_dataset_id))
-                verdict = await self.node.announce_block(raw)
+                verdict = await self._offer(ours.block_id) or verdict
             if verdict.locator and is_rival:
                 self._known.add(ours.block_id)  # a whole branch for a tie is too much; one block more decides it
                 return
@@ -162,6 +172,21 @@ class Session:
             may_pass = verdict.outcome in {Outcome.UNAVAILABLE, Outcome.FAULT} or verdict.code == "time-too-new"
             if not may_pass:
                 self._known.add(ours.block_id)
+
+    async def _offer_side_block(self, event: SideBlock) -> None:
+        """Offer an own block that is no head; a branch for it would be too much."""
+        async with self._announcing:
+            if event.block_id not in self._known:
+                self._known.add(event.block_id)
+                await self._offer(event.block_id)
+
+    async def _offer(self, identity: BlockId) -> Verdict | None:
+        """Offer a stored block by its header; send the body only where it is wanted.  None where it is not stored."""
+        raw = await self._intake.read(self._intake.chain.store.block, identity)
+        if raw is None:
+            return None
+        verdict = await self.node.offer_block(raw[:HEADER_BYTES])
+        return await self.node.announce_block(raw) if verdict.outcome == Outcome.WANTED else verdict
 
     async def _offer_transaction(self, event: TransactionAccepted) -> None:
         if event.transaction_id not in self._known:
@@ -205,7 +230,7 @@ class Session:
             await work
         except Invalid as error:
             log.warning("%s sent %s", address, error)
-            if self._conduct.blame(address, error) or error.code == "other-checkpoint":
+            if self._conduct.blame(parse_address(address).conduct_key, error) or error.code == "other-checkpoint":
                 raise
         except Unavailable as error:
             log.info("%s: not yet: %s", address, error)

@@ -1,4 +1,4 @@
-"""Catching up: ranges of blocks and chunks of data sets from a peer, or blocks to a peer that cannot ask us.
+"""Catching up: blocks from several peers and chunks of data sets from one, or blocks to a peer that cannot ask us.
 
 What a peer sends is believed in nothing: blocks go through the one door, chunks against the manifest's root.  Every
 round must bring something, so a peer that sends junk ends the attempt instead of keeping it.
@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from typing import TYPE_CHECKING
 
 from bnnchain.chain.pools import manifest_of
-from bnnchain.consensus.codec import decode_block
+from bnnchain.consensus.codec import HEADER_BYTES
 from bnnchain.consensus.errors import Invalid, Unavailable
-from bnnchain.consensus.header import block_id
 from bnnchain.datasets.chunks import ChunkAssembler, ChunkTree
+from bnnchain.net import limits
+from bnnchain.net.download import Download, Planned, plan
 from bnnchain.net.messages import Outcome
 from bnnchain.net.reads import MAX_RANGE_CHUNKS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from bnnchain.consensus.types import BlockId, DatasetId
     from bnnchain.datasets.chunks import Chunk
@@ -30,22 +31,34 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_SYNC_ROUNDS = 4_096
-"""Ranges taken from one peer in one go: a million blocks."""
+"""Ranges of headers taken from one peer in one go: eight million blocks."""
 MAX_STALE_ROUNDS = 16
-"""Ranges in one go that may hold only blocks we have: side branches of an earlier attempt."""
+"""Such ranges in one go that may hold only blocks we have: side branches of an earlier attempt."""
 PUSH_BLOCKS = 64
 MAX_ASSEMBLERS = 4
 """Pools that come in at a time, up to 16 MiB each; where there are more, the oldest begins anew."""
 
 
 class Sync:
-    """Fetches from one peer at a time; what was fetched before a disconnect is kept."""
+    """Follows one peer's chain at a time, with the help of others; what was fetched before a disconnect is kept.
 
-    def __init__(self, intake: Intake) -> None:
+    helpers: returns the other peers that may be asked for blocks.  blame: is told which of them has lied.
+    """
+
+    def __init__(
+        self,
+        intake: Intake,
+        helpers: Callable[[], Sequence[NodeClient]] = tuple,
+        blame: Callable[[NodeClient, Invalid], None] = lambda *_: None,
+    ) -> None:
         self._intake = intake
+        self._helpers = helpers
+        self._blame = blame
         self._chain = intake.chain
         self._lock = asyncio.Lock()
         self._dataset_lock = asyncio.Lock()
+        self._fetching: dict[tuple[str, DatasetId], asyncio.Event] = {}
+        """Pools that are coming in, by the peer that brings them."""
         self._assemblers: OrderedDict[DatasetId, ChunkAssembler] = OrderedDict()
 
     @property
@@ -83,7 +96,9 @@ class Sync:
         start, accepted = await self._intake.read(self._chain.common_height, locator) + 1, 0
         while raws := await self._intake.read(self._intake.reads.blocks, (), start, PUSH_BLOCKS):
             for raw in raws:
-                verdict = await node.announce_block(raw)
+                verdict = await node.offer_block(raw[:HEADER_BYTES])
+                if verdict.outcome == Outcome.WANTED:
+                    verdict = await node.announce_block(raw)
                 if verdict.outcome not in {Outcome.ACCEPTED, Outcome.KNOWN}:
                     log.info("%s did not take block %d: %s", node.address, start, verdict.code or verdict.message)
                     return accepted
@@ -112,36 +127,38 @@ class Sync:
             await self._finish(dataset_id, assembler)
         return is_new
 
-    async def _fetch_blocks(self, node: NodeClient) -> int:
+    async def _fetch_blocks(self, lead: NodeClient) -> int:
         locator, new_count, stale_rounds = await self._intake.read(self._chain.locator), 0, 0
         last: list[BlockId] = []
+        sources: Counter[str] = Counter()
         for _ in range(MAX_SYNC_ROUNDS):
-            raws = await node.blocks([*last, *locator])
-            if not raws:
+            blocks = plan(await lead.headers([*last, *locator], timeout_s=limits.STALL_TIMEOUT_S))
+            if not blocks:
                 break
-            last, new = await self._import_range(raws)
-            new_count += new
-            stale_rounds += not new
+            last = [blocks[-1].block_id]
+            wanted = await self._intake.read(self._missing, blocks)
+            stale_rounds += not wanted
             if stale_rounds > MAX_STALE_ROUNDS:
                 raise Invalid("bad-range", reason="nothing new in it", rounds=stale_rounds)
+            if wanted:
+                download = Download(wanted, self._chain.spec.genesis_id, self._take, self._blame)
+                new_count += await download.run(lead, self._helpers())
+                sources.update(download.sources)
         if new_count:
-            log.info("caught up %d blocks from %s: height %d", new_count, node.address, self._chain.head.height)
+            shares = ", ".join(f"{count} from {address}" for address, count in sources.most_common())
+            log.info("caught up %d blocks (%s): height %d", new_count, shares, self._chain.head.height)
         return new_count
 
-    async def _import_range(self, raws: Sequence[bytes]) -> tuple[list[BlockId], int]:
-        """Import a range; return the last block's id, in a list, and how many blocks were new."""
-        previous, new_count = decode_block(raws[0]).header.previous_hash, 0
-        if previous != self._chain.spec.genesis_id and not await self._intake.read(
-            self._chain.store.has_block, previous
-        ):
+    async def _take(self, raw: bytes) -> bool:
+        return (await self._intake.import_block(raw)).is_new
+
+    def _missing(self, blocks: Sequence[Planned]) -> Sequence[Planned]:
+        """Return the blocks from the first one on that we lack; raises ``bad-range`` where nothing leads to it."""
+        store = self._chain.store
+        if blocks[0].previous != self._chain.spec.genesis_id and not store.has_block(blocks[0].previous):
             raise Invalid("bad-range", reason="it does not follow from a block we have")
-        for raw in raws:
-            header = decode_block(raw).header
-            if header.previous_hash != previous:
-                raise Invalid("bad-range", reason="a block does not follow from the one before")
-            previous = block_id(header)
-            new_count += (await self._intake.import_block(raw)).is_new
-        return [previous], new_count
+        number = next((n for n, each in enumerate(blocks) if not store.has_block(each.block_id)), len(blocks))
+        return blocks[number:]
 
     async def _fetch_datasets(self, node: NodeClient, *, only_active: bool) -> None:
         for dataset_id in await self._intake.read(self._chain.missing_datasets):
@@ -149,9 +166,24 @@ class Sync:
             if only_active and not (entry and entry.is_active):
                 continue
             try:
-                await self._fetch_dataset(node, dataset_id)
+                await self._fetch_once(node, dataset_id)
             except Unavailable as error:
                 log.info("data set %s not from %s: %s", dataset_id.hex()[:16], node.address, error)
+
+    async def _fetch_once(self, node: NodeClient, dataset_id: DatasetId) -> None:
+        """Fetch a pool, or wait until it has been fetched from the same peer for somebody else."""
+        key = node.address, dataset_id
+        if (ended := self._fetching.get(key)) is not None:
+            await ended.wait()
+            if dataset_id in await self._intake.read(self._chain.missing_datasets):
+                raise Unavailable("it was not brought whole")
+            return
+        ended = self._fetching[key] = asyncio.Event()
+        try:
+            await self._fetch_dataset(node, dataset_id)
+        finally:
+            del self._fetching[key]
+            ended.set()
 
     async def _fetch_dataset(self, node: NodeClient, dataset_id: DatasetId) -> None:
         assembler = self._assembler(dataset_id)
