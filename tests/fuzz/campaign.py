@@ -53,9 +53,15 @@ def main() -> int:
     for name in names:
         result = fuzz(name, arguments.seconds * TARGETS[name].share / total, arguments.directory)
         results.append(result)
+        print(
+            f"{name:16} {result.executions:>10} executions in {result.seconds:6.1f} s,"
+            f" {result.features} features, {len(result.crashes)} crashes",
+            flush=True,
+        )
         if arguments.minimise and not result.crashes:
             minimise(name, arguments.directory)
     executions = sum(result.executions for result in results)
+    print(f"{executions} executions, {sum(len(result.crashes) for result in results)} crashes")
     if arguments.json:
         report = {"executions": executions, "results": [asdict(result) for result in results]}
         arguments.json.write_text(json.dumps(report, indent=1) + "\n")
@@ -80,6 +86,8 @@ def fuzz(name: str, seconds: float, directory: Path) -> Result:
         crashes = ["ended without its counts: " + output[-600:]]
     if crashes:
         pass
+    if crashes:
+        print(output[-3_000:], file=sys.stderr)
     features, corpus = (int(covered[-1][1]), int(covered[-1][2])) if covered else (0, 0)
     return Result(name, int(done[1]) if done else _last_count(output), took, features, corpus, tuple(crashes))
 
