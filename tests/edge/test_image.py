@@ -49,9 +49,12 @@ class Container:
 
     def main(self) -> int:
         """Return the process id, as this machine calls it, of the container's first process."""
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        assert children, self.process.communicate(timeout=10)[0]
-        return int(children[0])
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        deadline = time.monotonic() + PATIENCE_S
+        while not (pids := children.read_text().split()):
+            assert time.monotonic() < deadline, "the container did not start"
+            time.sleep(0.05)
+        return int(pids[0])
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         enter = ["nsenter", "--target", str(self.main()), "--mount", "--pid", "--net"]
