@@ -42,6 +42,10 @@ class Home:
         return Wallet(self.path)
 
     @property
+    def book_file(self) -> Path:
+        return self.path / "peers.json"
+
+    @property
     def store_file(self) -> Path:
         return self.path / "chain.db"
 

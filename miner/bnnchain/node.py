@@ -23,7 +23,7 @@ from bnnchain.mining.founders import select_founder
 from bnnchain.mining.miner import Miner, MiningOptions
 from bnnchain.mining.pool.workers import PoolOptions, WorkerPool
 from bnnchain.net.messages import NewHead, Role
-from bnnchain.net.network import Network
+from bnnchain.net.network import Network, PeerOptions
 from bnnchain.payout import Payout
 from bnnchain.producer import HOLD_S, Producer, ProducerOptions
 
@@ -49,6 +49,7 @@ class NodeOptions:
     listen: str
     """``host:port`` to serve on; port 0 takes a free one."""
     peers: Sequence[str] = ()
+    peering: PeerOptions = field(default_factory=PeerOptions)
     backend: str = "auto"
     mining: MiningOptions | None = None
     """None: a validator-only node, which never mines."""
@@ -127,7 +128,15 @@ class Node:
     ) -> None:
         options, mempool = self._options, Mempool(chain)
         role = Role.VALIDATOR if options.mining is None else Role.MINER
-        network = Network(chain, mempool, listen=options.listen, dial=options.peers, role=role)
+        network = Network(
+            chain,
+            mempool,
+            listen=options.listen,
+            dial=options.peers,
+            role=role,
+            options=options.peering,
+            book_file=self._home.book_file,
+        )
         miner = self._miner(chain, mempool, pool)
         producer = None if miner is None else self._producer(chain, mempool, network, miner)
         await network.start()

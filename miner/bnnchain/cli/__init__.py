@@ -32,6 +32,7 @@ COMMANDS = {
     "shapes": "bnnchain.cli.shapes:shapes",
     "pool": "bnnchain.cli.pool:pool",
     "fpga": "bnnchain.cli.fpga:fpga",
+    "tls": "bnnchain.cli.tls:tls",
     "wallet": "bnnchain.cli.wallet:wallet",
     "tx": "bnnchain.cli.wallet:tx",
     "config": "bnnchain.cli.config:config",

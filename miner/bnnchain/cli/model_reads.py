@@ -6,16 +6,17 @@ import re
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from bnnchain.cli.options import open_node
 from bnnchain.consensus.errors import Unavailable
 from bnnchain.consensus.types import BlockId, BlockKind
 from bnnchain.exchange.provenance import Provenance
 from bnnchain.home import parse_hash
-from bnnchain.net.client import NodeClient
 from bnnchain.net.convert import MAX_HEIGHT
 from bnnchain.net.models import ListedModel, list_models, read_model
 from bnnchain.wire import HASH_BYTES
 
 if TYPE_CHECKING:
+    from bnnchain.net.client import NodeClient
     from bnnchain_kernels.model import Model
 
 BEST = "best"
@@ -24,13 +25,13 @@ _FAMILY = re.compile(r"(\d{1,10}):(\d{1,10})?")
 
 async def list_rows(address: str) -> list[dict[str, Any]]:
     """Return every model of a node's active chain, lowest block first; hashes as hex."""
-    async with NodeClient(address) as node:
+    async with open_node(address) as node:
         return [_row(each) for each in await list_models(node)]
 
 
 async def fetch(address: str, which: str) -> tuple[Model, Provenance]:
     """Return a model of a node's chain and its provenance; raises ``bad-id`` or :class:`Unavailable`."""
-    async with NodeClient(address) as node:
+    async with open_node(address) as node:
         identity = await _find(node, which)
         header, model = await read_model(node, identity)
         status = await node.status()

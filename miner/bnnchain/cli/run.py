@@ -17,6 +17,7 @@ from bnnchain.cli.configured import ConfiguredCommand, config_option
 from bnnchain.cli.init import create_chain
 from bnnchain.cli.observing import log_options, metrics_option
 from bnnchain.cli.options import DEFAULT_LISTEN, backend_option, certificates_option, home_option
+from bnnchain.cli.peering import peering_options
 from bnnchain.cli.unlock import Unlocking, unlock_options
 from bnnchain.cli.web import web_options
 from bnnchain.consensus.errors import Unavailable
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from bnnchain.home import Home
     from bnnchain.net.address import Address
     from bnnchain.net.messages import NewHead
+    from bnnchain.net.network import PeerOptions
     from bnnchain_kernels.model import Architecture
 
 SEED_BITS = 32
@@ -94,6 +96,7 @@ prune_option = click.option(
 @config_option
 @listen_option
 @peer_option
+@peering_options
 @backend_option
 @checkpoint_option
 @dataset_limit_option
@@ -106,6 +109,7 @@ def node(
     home: Home,
     listen: str,
     peers: Sequence[str],
+    peering: PeerOptions,
     backend: str,
     checkpoints: Mapping[int, BlockId],
     dataset_limit_mib: int,
@@ -123,6 +127,7 @@ def node(
     options = NodeOptions(
         listen=listen,
         peers=peers,
+        peering=peering,
         backend=backend,
         checkpoints=checkpoints,
         dataset_limit_bytes=dataset_limit_mib << 20,
@@ -139,6 +144,7 @@ def node(
 @config_option
 @listen_option
 @peer_option
+@peering_options
 @backend_option
 @checkpoint_option
 @dataset_limit_option
@@ -215,6 +221,7 @@ def mine(
     home: Home,
     listen: str,
     peers: Sequence[str],
+    peering: PeerOptions,
     backend: str,
     checkpoints: Mapping[int, BlockId],
     dataset_limit_mib: int,
@@ -253,6 +260,7 @@ def mine(
     options = NodeOptions(
         listen=listen,
         peers=peers,
+        peering=peering,
         backend=backend,
         mining=mining,
         founder=founder,

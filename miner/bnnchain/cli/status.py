@@ -11,8 +11,7 @@ import click
 
 from bnnchain.chain.chain import Chain
 from bnnchain.chain.store import Store
-from bnnchain.cli.options import home_option, json_option, node_option, say, write_json
-from bnnchain.net.client import NodeClient
+from bnnchain.cli.options import home_option, json_option, node_option, open_node, say, write_json
 from bnnchain_kernels.reference import ReferenceEvaluator
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ def show_node(address: str, json_file: str | None) -> None:
     """Show how a running node is: its head, whether its peers agree, what it lacks, alarms."""
 
     async def ask() -> Status:
-        async with NodeClient(address) as node:
+        async with open_node(address) as node:
             return await node.status()
 
     status = asyncio.run(ask())

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bnnchain.cli.options import open_node
 from bnnchain.consensus.codec import encode_transaction
 from bnnchain.consensus.signatures import public_key
 from bnnchain.consensus.transactions import sign_transaction
 from bnnchain.consensus.types import Amount, Height, TransactionId
-from bnnchain.net.client import NodeClient
 
 if TYPE_CHECKING:
     from bnnchain.cli.unlock import Unlocking
@@ -35,7 +35,7 @@ def submit(home: Home, unlocking: Unlocking, address: str, body: TransactionBody
     key, spec = unlocking.key(home), home.spec()
 
     async def hand_over() -> TransactionId:
-        async with NodeClient(address, spec) as node:
+        async with open_node(address, spec) as node:
             status, account = await node.status(), await node.account(public_key(key))
             transaction = sign_transaction(
                 key,

@@ -17,16 +17,16 @@ from rich.console import Console
 from rich.live import Live
 
 from bnnchain.cli.observing import to_address
-from bnnchain.cli.options import node_option
+from bnnchain.cli.options import node_option, open_node
 from bnnchain.cli.top_follower import Follower, Observed
 from bnnchain.cli.top_screen import render
-from bnnchain.net.client import NodeClient
 from bnnchain.net.tasks import run_until_first_ends
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bnnchain.net.address import Address
+    from bnnchain.net.client import NodeClient
 
 ASK_TIMEOUT_S = 5.0
 REFRESH_INTERVAL_S = 0.5
@@ -51,7 +51,7 @@ def top(address: str, metrics: Address | None, once: bool) -> None:  # noqa: FBT
     url = None if metrics is None else f"http://{metrics}/metrics"
 
     def connect() -> NodeClient:
-        return NodeClient(address, timeout_s=ASK_TIMEOUT_S)
+        return open_node(address, timeout_s=ASK_TIMEOUT_S)
 
     if once or not console.is_terminal:
         asyncio.run(Follower(connect, observed, url, lambda: None).look())

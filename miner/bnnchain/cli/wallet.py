@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from bnnchain.chain.chain import Chain
 from bnnchain.cli.inspect import describe_transaction, iterate_blocks, open_store
-from bnnchain.cli.options import home_option, json_option, node_option, say, write_json
+from bnnchain.cli.options import home_option, json_option, node_option, open_node, say, write_json
 from bnnchain.cli.submit import fee_option, submit
 from bnnchain.cli.unlock import Unlocking, ask_new_password, read_password, unlock_options
 from bnnchain.consensus.codec import decode_block
@@ -19,7 +19,6 @@ from bnnchain.consensus.errors import Unavailable
 from bnnchain.consensus.header import block_id
 from bnnchain.consensus.types import Amount, Bounty, DatasetId, PublicKey, TransactionId, Transfer
 from bnnchain.home import Home, parse_hash, parse_public_key
-from bnnchain.net.client import NodeClient
 from bnnchain_kernels.reference import ReferenceEvaluator
 
 if TYPE_CHECKING:
@@ -123,7 +122,7 @@ def sweep(
     to, own = parse_public_key(recipient), home.wallet.address()
 
     async def ask() -> Amount:
-        async with NodeClient(address) as node:
+        async with open_node(address) as node:
             return (await node.account(own)).balance
 
     amount = asyncio.run(ask()) - keep - fee
@@ -214,7 +213,7 @@ def status(address: str, identity: str, json_file: str | None) -> None:
     wanted = TransactionId(parse_hash(identity))
 
     async def ask() -> TransactionStatus:
-        async with NodeClient(address) as node:
+        async with open_node(address) as node:
             return await node.transaction_status(wanted)
 
     answer = asyncio.run(ask())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from bnnchain.net import convert, limits
@@ -37,18 +38,32 @@ SAVE_INTERVAL_S = 300.0
 """How often the address book is written; what was learnt since is learnt again."""
 
 
+@dataclass(frozen=True, slots=True)
+class PeerOptions:
+    """How a node meets others."""
+
+    outbound: int = limits.DEFAULT_OUTBOUND
+    """Peers to choose from the address book, beside the dial list; 0: none, and nobody is asked for addresses."""
+    inbound: int = limits.DEFAULT_INBOUND
+    """Connections that others may have to this node."""
+    advertise: str | None = None
+    """Where to tell others to dial; None: where it listens, if one can dial that."""
+    seeds: Sequence[Address] = ()
+    """Where to look for first peers."""
+    security: Security | None = None
+    """Certificates, for mutual TLS with everybody; None: plain TCP."""
+    allow_plain: bool = False
+    """Whether plain TCP may leave this machine; otherwise only loopback addresses are taken."""
+
+
 class Network:
     """Serves a chain to peers and keeps it up to date from them; lives in one event loop.
 
     listen: ``host:port`` to serve on, port 0 for any free one; None: serve nobody.
     dial: addresses of peers to keep connected to.
-    outbound: peers to choose beside those from the address book; 0: keep to the dial list and ask for no addresses.
-    inbound: connections that others may have to this node.
-    advertise: where to tell others to dial; None: ``listen``, where one can dial that.
-    seeds: where to look for first peers.
+    options: how to meet others beside these; None: nobody else is dialled, and anybody may dial.
     book_file: keeps the address book and the bans over restarts; None: they end with this object.
-    security: certificates, for mutual TLS with everybody; None: plain TCP.
-    allow_plain: whether plain TCP may leave this machine; otherwise only loopback addresses are taken.
+    allow_plain: as in ``options``, where these are not given.
 
     Raises :class:`Invalid` ``bad-address``, ``insecure-address`` or ``too-many-peers``.
     """
@@ -62,21 +77,18 @@ class Network:
         dial: Sequence[str] = (),
         role: Role = Role.VALIDATOR,
         node_id: bytes | None = None,
-        outbound: int = 0,
-        inbound: int = limits.DEFAULT_INBOUND,
-        advertise: str | None = None,
-        seeds: Sequence[Address] = (),
+        options: PeerOptions | None = None,
         book_file: Path | None = None,
-        security: Security | None = None,
         allow_plain: bool = False,
         ban_s: float = BAN_S,
     ) -> None:
+        options = options or PeerOptions(outbound=0, allow_plain=allow_plain)
         self._listen = None if listen is None else parse_address(listen)
-        self._may_leave = allow_plain or security is not None
+        self._may_leave = options.allow_plain or options.security is not None
         if self._listen is not None:
             validate_plain(self._listen, allow_plain=self._may_leave)
-        self._advertise = None if advertise is None else parse_peer_address(advertise)
-        self._seeds, self._book_file = seeds, book_file
+        self._advertise = None if options.advertise is None else parse_peer_address(options.advertise)
+        self._seeds, self._book_file = options.seeds, book_file
         identity = self._identity = Identity(node_id or secrets.token_bytes(NODE_ID_BYTES), role)
         conduct = self._conduct = Conduct(ban_s, lambda: asyncio.get_running_loop().time())
         self.node_id = identity.node_id
@@ -86,11 +98,11 @@ class Network:
         arrivals = Arrivals()
         self._peers = Peers(
             *(self._intake, identity, arrivals, self._sync, conduct, dial),
-            security=security,
-            allow_plain=allow_plain,
-            learn=self._learn if outbound else None,
+            security=options.security,
+            allow_plain=options.allow_plain,
+            learn=self._learn if options.outbound else None,
         )
-        self._outbound = Outbound(self._book, conduct, self._peers.talk, self._peers.is_taken, outbound)
+        self._outbound = Outbound(self._book, conduct, self._peers.talk, self._peers.is_taken, options.outbound)
         surroundings = Surroundings(
             peer_count=lambda: self.peer_count,
             is_syncing=lambda: self.is_syncing,
@@ -101,7 +113,9 @@ class Network:
             addresses=lambda asker: self._book.sample(asker, convert.MAX_SHARED_ADDRESSES),
         )
         self._server = NodeServer(
-            *(self._intake, identity, conduct, arrivals, surroundings), security=security, inbound=inbound
+            *(self._intake, identity, conduct, arrivals, surroundings),
+            security=options.security,
+            inbound=options.inbound,
         )
         self._address = ""
         self._tasks: list[asyncio.Task[None]] = []
