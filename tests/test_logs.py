@@ -122,7 +122,7 @@ def test_a_flood_fills_no_disk_and_is_counted(logger: logging.Logger) -> None:
     stream = io.StringIO()
     logs.configure("info", "json", stream)
     handler = logging.getLogger().handlers[0]
-    [limit] = handler.filters
+    [limit] = [each for each in handler.filters if isinstance(each, logging.Filter)]
     assert isinstance(limit, logs.RepeatLimit)
     now = [0.0]
     limit._clock = lambda: now[0]
@@ -156,3 +156,18 @@ def test_auto_is_for_people_on_a_terminal(is_terminal: bool, wanted: str) -> Non
 @pytest.mark.parametrize(("verbose_count", "level"), [(0, "warning"), (1, "info"), (2, "debug"), (9, "debug")])
 def test_levels_of_the_flag(verbose_count: int, level: str) -> None:
     assert logs.level_of(verbose_count) == level
+
+
+@pytest.mark.usefixtures("logger")
+def test_metadata_of_a_peer_that_are_no_text_are_no_failure_of_this_node() -> None:
+    stream = io.StringIO()
+    logs.configure("info", "json", stream)
+    for name in ("grpc._cython.cygrpc", "bnnchain.net.server"):
+        try:
+            b"\x81".decode()
+        except UnicodeDecodeError:
+            logging.getLogger(name).exception("Invalid encoding")
+    logging.getLogger("grpc._cython.cygrpc").error("a handler failed")
+    told = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [line["message"] for line in told] == ["Invalid encoding", "a handler failed"]
+    assert told[0]["logger"] == "bnnchain.net.server"

@@ -46,8 +46,15 @@ def configure(level: str, log_format: str = "auto", stream: TextIO | None = None
     is_human = log_format == "human" or (log_format == "auto" and stream.isatty())
     handler: logging.Handler = HumanHandler(stream) if is_human else logging.StreamHandler(stream)
     handler.setFormatter(None if is_human else JsonFormatter())
+    handler.addFilter(is_of_this_node)
     handler.addFilter(RepeatLimit())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+def is_of_this_node(record: logging.LogRecord) -> bool:
+    """Answer False for gRPC's traceback over metadata of a peer that are no text: nothing here has failed."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not (record.name.startswith("grpc.") and isinstance(error, UnicodeDecodeError))
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,8 +85,6 @@ def fuzz(name: str, seconds: float, directory: Path) -> Result:
     if done is None and not crashes:
         crashes = ["ended without its counts: " + output[-600:]]
     if crashes:
-        pass
-    if crashes:
         print(output[-3_000:], file=sys.stderr)
     features, corpus = (int(covered[-1][1]), int(covered[-1][2])) if covered else (0, 0)
     return Result(name, int(done[1]) if done else _last_count(output), took, features, corpus, tuple(crashes))
