@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 
 from bnnchain import __version__
 from bnnchain.consensus.errors import Unavailable
+from bnnchain.consensus.types import BlockKind, DatasetId
 from bnnchain.metrics.view import take_snapshot
 from bnnchain.net.messages import NewHead
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
     from prometheus_client import Metric
 
-    from bnnchain.consensus.types import DatasetId
     from bnnchain.metrics.view import NodeView, Snapshot
     from bnnchain_kernels.evaluator import Evaluator
 
@@ -75,8 +75,10 @@ class NodeMetrics:
         if head.reorg_depth:
             self._reorgs.observe(head.reorg_depth)
         if head.verdict_us:  # none where a branch that was judged before has become the active one
-            backend = await self._backend(head.header.dataset_id)
-            self._validation.labels(backend).observe(head.verdict_us / 1e6)
+            # The tickets of blocks without a model are drawn on the chain's own data set.
+            has_model = head.header.kind != BlockKind.IDLE
+            counted_on = head.header.dataset_id if has_model else self._view.chain.spec.dataset.dataset_id
+            self._validation.labels(await self._backend(counted_on)).observe(head.verdict_us / 1e6)
 
     async def _backend(self, dataset_id: DatasetId) -> str:
         if dataset_id not in self._evaluators:
