@@ -111,8 +111,14 @@ class Node:
             store = Store(self._home.store_file, self._home.spec())
             try:
                 options = self._options
-                kept = {"dataset_limit_bytes": options.dataset_limit_bytes, "prune_blocks": options.prune_blocks}
-                make = partial(Chain, store, factory, checkpoints=options.checkpoints, **kept)
+                make = partial(
+                    Chain,
+                    store,
+                    factory,
+                    checkpoints=options.checkpoints,
+                    dataset_limit_bytes=options.dataset_limit_bytes,
+                    prune_blocks=options.prune_blocks,
+                )
                 chain = await asyncio.to_thread(make)
                 pool = None if options.pool is None else await asyncio.to_thread(WorkerPool, options.pool)
                 try:
