@@ -276,6 +276,16 @@ def test_joining_a_real_chain_makes_no_wallet(real: Home, tmp_path: Path) -> Non
     assert not Home(tmp_path / "new").wallet.exists
 
 
+def test_joining_a_real_chain_makes_a_wallet_where_it_is_said_how(
+    real: Home, tmp_path: Path, password_file: Path
+) -> None:
+    sealed, plain = Home(tmp_path / "sealed"), Home(tmp_path / "plain")
+    done("init", "--home", sealed.path, "--spec", real.spec_file, "--password-file", password_file)
+    done("init", "--home", plain.path, "--spec", real.spec_file, "--no-password")
+    assert sealed.wallet.is_sealed
+    assert plain.wallet.is_plain
+
+
 def test_a_new_real_chain_wants_a_password(home: Home, password_file: Path) -> None:
     refused = run("init", "--preset", "main", "--home", home.path)
     assert isinstance(refused.exception, Unavailable)

@@ -41,12 +41,13 @@ def init(
 ) -> None:
     """Write a home: wallet, chain spec (genesis, first data set, first coins) and store.
 
-    To join a chain that is not for tests no wallet is made: a validator needs none.
+    To join a chain that is not for tests, a wallet is made only where a password, or --no-password, is given: a
+    validator needs none.
     """
     if spec_file is not None:
         home.create(read_spec_file(spec_file))
-        if is_for_tests(home.spec()):
-            unlocking.make_key(home, for_tests=True)
+        if is_for_tests(home.spec()) or unlocking.says_how:
+            unlocking.make_key(home, for_tests=is_for_tests(home.spec()))
     elif home.is_initialised():
         raise click.UsageError(f"{home.path} is initialised already; choose another --home")
     else:

@@ -40,6 +40,11 @@ class Unlocking:
     is_plain_allowed: bool = False
     """A key in the clear is used, and made, on chains that are not for tests."""
 
+    @property
+    def says_how(self) -> bool:
+        """Answer whether the operator said how a wallet is to be kept."""
+        return self.password_file is not None or self.is_plain_allowed
+
     def key(self, home: Home) -> Ed25519PrivateKey:
         """Return a home's key, asking for its password where it is sealed and no file or credential has it.
 
