@@ -65,6 +65,8 @@ def main() -> None:
     # Before NumPy is loaded: our own threads are the parallelism, and BLAS threads that spin on the same few cores made
     # training ten to a hundred times slower on a busy machine (measured).  Set the variable to choose otherwise.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # Or gRPC writes a line of its own for every guest that fails in TLS; what matters of it, our errors say.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     # gRPC's core writes its own lines to stderr, neither JSON nor escaped; what matters of them comes as an error.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from contextlib import nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import grpc
 
 from bnnchain.consensus.errors import Fault, Invalid, Unavailable
 from bnnchain.net import convert, limits
+from bnnchain.net.bodies import Bodies
 from bnnchain.net.tasks import within
 
 if TYPE_CHECKING:
@@ -34,10 +35,10 @@ class Refused(Unavailable):
 
 
 class RequestReader(grpc.aio.ServerInterceptor):  # type: ignore[misc]
-    """Reads every call's message within a deadline; large ones come in ``MAX_BODIES`` at a time."""
+    """Reads every call's message within a deadline; blocks by :class:`Bodies`."""
 
     def __init__(self) -> None:
-        self._bodies = asyncio.Semaphore(limits.MAX_BODIES)
+        self._bodies = Bodies()
 
     async def intercept_service(
         self,
@@ -51,9 +52,11 @@ class RequestReader(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         is_body = handler_call_details.method == BODY_METHOD
 
         async def answer(_requests: object, context: grpc.aio.ServicerContext) -> None:
-            async with self._bodies if is_body else nullcontext():
-                timeout_s = limits.BODY_TIMEOUT_S if is_body else limits.MESSAGE_TIMEOUT_S
-                request = await guarded(context, _read(context, timeout_s))
+            if is_body:
+                read = partial(_read, context, limits.BODY_TIMEOUT_S)
+                request = await guarded(context, self._bodies.read(context.peer(), read))
+            else:
+                request = await guarded(context, _read(context, limits.MESSAGE_TIMEOUT_S))
             if handler.unary_unary is not None:
                 await context.write(await handler.unary_unary(request, context))
                 return

@@ -21,6 +21,7 @@ from bnnchain.datasets.chunks import Chunk, decode_chunk, encode_chunk
 from bnnchain.datasets.manifest import decode_manifest
 from bnnchain.net import convert, limits
 from bnnchain.net.address import parse_address, validate_plain
+from bnnchain.net.failures import explain
 from bnnchain.net.messages import NODE_ID_BYTES, Head, Identity, Outcome, Role, validate_same_chain
 from bnnchain.net.reads import MAX_RANGE_BLOCKS, MAX_RANGE_BYTES, MAX_RANGE_CHUNKS, MAX_RANGE_HEADERS
 from bnnchain.rpc.v1 import node_pb2 as pb
@@ -246,7 +247,8 @@ class NodeClient:
             return Unavailable(f"{self.address} did not answer in time")
         if status == grpc.StatusCode.UNIMPLEMENTED:
             return Unavailable(f"{self.address} is not a bnnchain node of this version")
-        return Unavailable(f"{self.address}: {details}")
+        why = explain(error.details() or "", is_secure=self._is_secure)
+        return Unavailable(f"{self.address}: {convert.printable(why)}")
 
 
 def _accepted_id(verdict: Verdict) -> bytes:

@@ -27,6 +27,8 @@ FIRST_CALL_TIMEOUT_S = 15.0
 MESSAGE_TIMEOUT_S = 10.0
 BODY_TIMEOUT_S = 60.0
 """A block of 1 MiB at 17 KiB a second."""
+BODY_GRACE_S = 1.0
+"""Where all places for blocks are taken, who has had one for this long makes room: every guest gets its turn."""
 PEERS_INTERVAL_S = 30.0
 """One connection is told addresses this often."""
 ARRIVAL_TIMEOUT_S = 5.0
