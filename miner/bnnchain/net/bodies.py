@@ -44,7 +44,7 @@ class Bodies:
         ``BODY_GRACE_S`` and another needed it.
         """
         if connection in self._senders:
-            raise Unavailable("one block at a time")
+            raise Unavailable("one unproven block at a time")
         self._senders.add(connection)
         try:
             async with self._turn:
