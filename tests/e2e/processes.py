@@ -84,7 +84,9 @@ class NodeProcess:
         """Return the address once the node serves."""
         deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline:
-            if match := READY.match(self._next(deadline)):
+            line = self._next(deadline)
+            self._note(line)
+            if match := READY.match(line):
                 return match.group(1)
         raise AssertionError("the node did not become ready")
 
