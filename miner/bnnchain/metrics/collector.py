@@ -77,7 +77,7 @@ class NodeMetrics:
         if head.verdict_us:  # none where a branch that was judged before has become the active one
             # The tickets of blocks without a model are drawn on the chain's own data set.
             has_model = head.header.kind != BlockKind.IDLE
-            counted_on = head.header.dataset_id if has_model else self._view.chain.spec.dataset.dataset_id
+            counted_on = DatasetId(head.header.dataset_id if has_model else self._view.chain.spec.dataset.dataset_id)
             self._validation.labels(await self._backend(counted_on)).observe(head.verdict_us / 1e6)
 
     async def _backend(self, dataset_id: DatasetId) -> str:
