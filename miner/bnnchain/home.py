@@ -69,8 +69,12 @@ class Home:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the directory for one node; a second one gets a :class:`Fault`."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / "lock").open("w") as lock:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            opened = (self.path / "lock").open("w")
+        except OSError as error:
+            raise Fault(f"cannot write in {self.path}: {error.strerror}") from error
+        with opened as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:

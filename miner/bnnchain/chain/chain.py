@@ -13,7 +13,7 @@ from bnnchain.chain.checkpoints import Checkpoints
 from bnnchain.chain.equivocations import EquivocationWatch
 from bnnchain.chain.kept_states import KeptStates
 from bnnchain.chain.pools import DEFAULT_LIMIT_BYTES, Pools, manifest_of
-from bnnchain.chain.schema import REPAIR
+from bnnchain.chain.schema import Damaged
 from bnnchain.chain.store import DeepReorg
 from bnnchain.chain.validator import Validator
 from bnnchain.consensus.codec import decode_block, decode_header
@@ -334,7 +334,7 @@ class Chain:
         try:
             state = self._replay_to(self.store.head())
         except Unavailable as error:
-            raise Fault(f"no state is kept from which this pruned store can be replayed; {REPAIR}") from error
+            raise Damaged("no state is kept from which this pruned store can be replayed") from error
         if self._prune_blocks:
             self._head = state
             self._keep(state)
@@ -362,16 +362,16 @@ class Chain:
         try:
             after = self.validator.replay(state, raw or b"")
         except Invalid as error:
-            message = f"the store is damaged: block {block_id.hex()[:16]} breaks a rule: {error}; {REPAIR}"
-            raise Fault(message) from error
+            message = f"the store is damaged: block {block_id.hex()[:16]} breaks a rule: {error}"
+            raise Damaged(message) from error
         if after.head != block_id:
-            raise Fault(f"the store is damaged: block {block_id.hex()[:16]} holds another block; {REPAIR}")
+            raise Damaged(f"the store is damaged: block {block_id.hex()[:16]} holds another block")
         return after
 
     def _previous(self, block_id: BlockId) -> BlockId:
         previous = self.store.previous(block_id)
         if previous is None:
-            raise Fault(f"the store is damaged: block {block_id.hex()[:16]} is missing; {REPAIR}")
+            raise Damaged(f"the store is damaged: block {block_id.hex()[:16]} is missing")
         return previous
 
     def _remember(self, state: ChainState) -> None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from bnnchain.chain.schema import REPAIR
-from bnnchain.consensus.errors import Fault, Invalid, Unavailable
+from bnnchain.chain.schema import Damaged
+from bnnchain.consensus.errors import Invalid, Unavailable
 from bnnchain.consensus.state import DatasetStatus
 from bnnchain.consensus.types import DatasetId
 from bnnchain.datasets.dataset import dataset_from_payloads
@@ -90,7 +90,7 @@ class Pools:
         try:
             pool = dataset_from_payloads(state.datasets[dataset_id].manifest, payload).pool
         except Invalid as error:
-            raise Fault(f"the store is damaged: data set {dataset_id.hex()[:16]}: {error}; {REPAIR}") from error
+            raise Damaged(f"the store is damaged: data set {dataset_id.hex()[:16]}: {error}") from error
         self._validator.add_dataset(dataset_id, pool)
         self._loaded.add(dataset_id)
         return True

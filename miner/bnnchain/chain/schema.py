@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     import sqlite3
     from pathlib import Path
 
-REPAIR = "run `bnnchain repair`"
-"""What to do about damage; it keeps the damaged file aside."""
 FIRST_VERSION = 2
 """Of the oldest store that is read.  Version 1 was never released: it had no index of who signed what."""
 
@@ -60,6 +58,13 @@ CREATE INDEX states_by_height ON states (height);
 MIGRATIONS = (_VERSION_2, _VERSION_3)
 """The statements that lead to version ``FIRST_VERSION``, to the next one, and so on; never changed, only added to."""
 SCHEMA_VERSION = FIRST_VERSION + len(MIGRATIONS) - 1
+
+
+class Damaged(Fault):
+    """The disk does not hold any more what was written; the message says what to do."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what}; run `bnnchain repair`")
 
 
 def checksum_of(block_id: bytes, raw: bytes) -> int:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from bnnchain.chain.schema import REPAIR, SCHEMA_VERSION, checksum_of, migrate, version_of
+from bnnchain.chain.schema import SCHEMA_VERSION, Damaged, checksum_of, migrate, version_of
 from bnnchain.consensus.codec import HEADER_BYTES
 from bnnchain.consensus.errors import Fault, Invalid, Unavailable
 from bnnchain.consensus.spec import ChainSpec, decode_spec, encode_spec
@@ -92,7 +92,7 @@ class Store:
         try:
             stored = decode_spec(row[0] if row else b"")
         except Invalid as error:
-            raise Fault(f"{path} is damaged: its chain spec breaks a rule: {error}; {REPAIR}") from error
+            raise Damaged(f"{path} is damaged: its chain spec breaks a rule: {error}") from error
         if spec is not None and spec.genesis_id != stored.genesis_id:
             raise Fault(f"{path} belongs to another chain ({stored.name}, genesis {stored.genesis_id.hex()[:16]})")
         return stored
@@ -111,6 +111,11 @@ class Store:
         """Write and sync a change of nothing; raises :class:`Fault` where the disk would take no block now."""
         with self._transaction() as database:
             database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    def compact(self) -> None:
+        """Give the room of dropped and pruned content back to the disk; needs as much again while it runs."""
+        with self._reading() as database:
+            database.execute("VACUUM")
 
     def commit(
         self, block_id: BlockId, header: Header, raw: bytes, branch: Sequence[BlockId], alarm: DeepReorg | None = None
@@ -321,10 +326,21 @@ class Store:
             try:
                 yield self._database
             except sqlite3.DatabaseError as error:
-                is_damaged = type(error) is sqlite3.DatabaseError  # SQLite's "malformed" and "not a database"
-                raise Fault(f"the store failed: {error}{f'; {REPAIR}' if is_damaged else ''}") from error
+                if type(error) is sqlite3.DatabaseError:  # "malformed" and "not a database", nothing else
+                    raise Damaged(f"the store is damaged: {error}") from error
+                raise Fault(f"the store failed: {error}") from error
             except sqlite3.Error as error:
                 raise Fault(f"the store failed: {error}") from error
+
+    @contextmanager
+    def at_one_moment(self) -> Iterator[None]:
+        """Let the body read the store as it is now, whatever other processes write to it meanwhile."""
+        with self._reading() as database:
+            database.execute("BEGIN")
+            try:
+                yield
+            finally:
+                database.execute("ROLLBACK")
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -360,7 +376,7 @@ def _activate(database: sqlite3.Connection, height: int, branch: Sequence[BlockI
 def _intact(row: StoredBlock) -> tuple[BlockId, bytes]:
     block_id, raw, checksum, _ = row
     if checksum_of(block_id, raw) != checksum:
-        raise Fault(f"the store is damaged: block {block_id.hex()[:16]} has changed on disk; {REPAIR}")
+        raise Damaged(f"the store is damaged: block {block_id.hex()[:16]} has changed on disk")
     return BlockId(block_id), raw
 
 

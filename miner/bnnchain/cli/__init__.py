@@ -25,6 +25,8 @@ COMMANDS = {
     "metrics": "bnnchain.cli.metrics:metrics",
     "verify": "bnnchain.cli.inspect:verify",
     "show": "bnnchain.cli.inspect:show",
+    "snapshot": "bnnchain.cli.snapshot:snapshot",
+    "repair": "bnnchain.cli.repair:repair",
     "bench": "bnnchain.cli.bench:bench",
     "dataset": "bnnchain.cli.dataset:dataset",
     "model": "bnnchain.cli.model:model",
