@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Protocol
 
-from bnnchain.consensus.codec import decode_block
+from bnnchain.consensus.codec import decode_block, decode_header
 from bnnchain.consensus.errors import Unavailable
 from bnnchain.consensus.header import block_id as header_id
 from bnnchain.consensus.transactions import transaction_id
@@ -54,8 +55,9 @@ class BlockRow:
 
     block_id: BlockId
     header: Header
-    transaction_count: int
-    size_bytes: int
+    transaction_count: int | None
+    """None where its body was pruned."""
+    size_bytes: int | None
 
     @property
     def entry(self) -> ModelEntry | None:
@@ -74,7 +76,7 @@ class BlockDetail:
     reward: Amount | None
     """What its miner gets; None where it cannot be said any more."""
     changes: list[LayerChange]
-    """What a child changed of its parent; empty for other blocks."""
+    """What a child changed of its parent; empty for other blocks, and where the parent was pruned."""
     fields: list[tuple[str, str]]
     """Every field of the header by name, hashes as hex."""
 
@@ -140,8 +142,13 @@ class Explorer:
 
     def blocks(self, top: int, count: int) -> list[BlockRow]:
         """Return up to ``count`` active blocks from height ``top`` downwards, newest first."""
-        first = max(1, top - count + 1)
-        return [_row(raw) for _, raw in self.chain.store.active_blocks(first, max(0, top - first + 1))][::-1]
+        store, first = self.chain.store, max(1, top - count + 1)
+        count = max(0, top - first + 1)
+        kept_from = max(first, store.pruned_height() + 1)
+        headers = [decode_header(raw) for raw in store.active_headers(first, min(count, kept_from - first))]
+        pruned = [BlockRow(header_id(header), header, None, None) for header in headers]
+        kept = store.active_blocks(kept_from, first + count - kept_from) if kept_from < first + count else []
+        return [*pruned, *(_row(raw) for _, raw in kept)][::-1]
 
     def block(self, which: str) -> BlockDetail:
         """Return a stored block by height or id; raises ``bad-id`` or :class:`Unavailable`."""
@@ -154,8 +161,9 @@ class Explorer:
         is_active = store.active_id(header.height) == identity
         difference: list[LayerChange] = []
         if header.kind == BlockKind.EVOLVE:
-            found = self.models.read(identity)
-            difference = changes(found.parent, found.model) if found.parent is not None else []
+            with suppress(Unavailable):  # what leads to it may have been pruned
+                found = self.models.read(identity)
+                difference = [] if found.parent is None else changes(found.parent, found.model)
         return BlockDetail(
             row=row,
             block=block,

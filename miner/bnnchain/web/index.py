@@ -6,7 +6,8 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bnnchain.consensus.codec import HEADER_BYTES, decode_header
+from bnnchain.consensus.codec import decode_header
+from bnnchain.consensus.header import block_id as header_id
 from bnnchain.consensus.params import BP
 from bnnchain.consensus.types import BlockId, BlockKind, DatasetId, Height, PublicKey
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 MAX_INDEXED_MODELS = 50_000
 """Of a longer chain the latest so many are shown."""
-_READ_BLOCKS = 64
+_READ_HEADERS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +70,11 @@ class ModelIndex:
         self._last = (kept.height, kept.block_id) if kept else (Height(0), self._chain.spec.genesis_id)
 
     def _follow(self) -> None:
-        while batch := self._chain.store.active_blocks(self._last[0] + 1, _READ_BLOCKS):
-            for block_id, raw in batch:
-                header = decode_header(raw[:HEADER_BYTES])
-                if header.height == self._last[0] + 1 and header.previous_hash != self._last[1]:
+        while batch := self._chain.store.active_headers(self._last[0] + 1, _READ_HEADERS):
+            for raw in batch:
+                header = decode_header(raw)
+                block_id = header_id(header)
+                if header.previous_hash != self._last[1]:
                     return  # a reorganisation between two batches: the next question finds the fork
                 if header.kind != BlockKind.IDLE:
                     self._entries.append(entry_of(block_id, header))

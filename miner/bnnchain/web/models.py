@@ -9,7 +9,7 @@ import numpy as np
 
 from bnnchain.bnn.encoding import apply_difference, decode_model, flip_positions, model_hash
 from bnnchain.chain.validator import Cache
-from bnnchain.consensus.codec import decode_block
+from bnnchain.consensus.codec import decode_block, decode_header
 from bnnchain.consensus.errors import Fault, Unavailable
 from bnnchain.consensus.types import BlockId, BlockKind
 from bnnchain.exchange.provenance import Provenance
@@ -26,14 +26,15 @@ CACHED_MODELS = 64
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ChainModel:
-    """A block's model; ``parent`` is None for a founder."""
+    """A block's model."""
 
     block_id: BlockId
     header: Header
     model: Model
     parent: Model | None
-    wire_bytes: int
-    """What the block carries of it: the whole model, or the difference."""
+    """None for a founder, and where blocks that lead to it were pruned."""
+    wire_bytes: int | None
+    """What the block carries of it, the whole model or the difference; None where it was pruned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,13 @@ class ChainModels:
 
     def read(self, block_id: BlockId) -> ChainModel:
         """Return a stored block's model; raises :class:`Unavailable` where it is not stored or carries none."""
-        return self._models.get(block_id, lambda: self._read(block_id))
+        try:
+            return self._models.get(block_id, lambda: self._read(block_id))
+        except Unavailable:
+            kept = self._kept(block_id)
+            if kept is None:
+                raise
+            return kept
 
     def _read(self, block_id: BlockId) -> ChainModel:
         blocks = [self._block(block_id)]
@@ -70,6 +77,15 @@ class ChainModels:
             blocks.append(self._block(previous))
         model, parent = rebuild(blocks[::-1])
         return ChainModel(block_id, header, model, parent, len(blocks[0].model))
+
+    def _kept(self, block_id: BlockId) -> ChainModel | None:
+        """Return a model that the head's state holds, whose block may have been pruned."""
+        for family in self._chain.head.families:
+            for record in (*family.founders, family.best, family.latest):
+                if record.block_id == block_id:
+                    raws = self._chain.store.active_headers(record.height, 1)
+                    return ChainModel(block_id, decode_header(raws[0]), record.model, None, None) if raws else None
+        return None
 
     def _block(self, block_id: BlockId) -> Block:
         raw = self._chain.store.block(block_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
@@ -12,6 +13,9 @@ from pygal.style import Style
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+# pygal leaves a finder for its map plug-ins, which we have none of; Python 3.11 warns of it on every failed import.
+sys.meta_path[:] = [finder for finder in sys.meta_path if type(finder).__module__ != "pygal"]
 
 WIDTH, HEIGHT = 720, 280
 MAX_POINTS = 240

@@ -123,14 +123,7 @@ class _BoundedProtocol(H11Protocol):
 def _bind(address: Address) -> socket.socket:
     """Return a listening socket; raises :class:`Fault`."""
     try:
-        family, kind, protocol, _, place = socket.getaddrinfo(
-            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listening = socket.socket(family, kind, protocol)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(place)
-        listening.listen(BACKLOG)
-        listening.setblocking(False)  # noqa: FBT003
+        family, _, _, _, place = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(place, family=family, backlog=BACKLOG)
     except OSError as error:
         raise Fault(f"cannot serve the page on {address}: {error.strerror or error}") from error
-    return listening

@@ -8,7 +8,7 @@
   const address = document.querySelector(".draw").dataset.address;
   const side = canvas.width;
   const pen = canvas.getContext("2d", { willReadFrequently: true });
-  const PEN_WIDTH = 9;
+  const PEN_WIDTH = 13;
   const KEY_STEP = 4;
   const WAIT_MS = 120;
   const place = { x: side / 2, y: side / 2 };
