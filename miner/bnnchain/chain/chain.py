@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from bnnchain.chain.store import Store
     from bnnchain.consensus.state import ChainState
     from bnnchain.consensus.types import Block, Equivocation, Header, Transaction
+    from bnnchain.datasets.manifest import Manifest
     from bnnchain_kernels.evaluator import EvaluatorFactory
 
 log = logging.getLogger(__name__)
@@ -111,6 +112,8 @@ class Chain:
         self._head = self._start()
         self._pools.missing(self._head)
         self._equivocations = EquivocationWatch(store, self._head)
+        self._waiting_branch: ChainState | None = None
+        """The parent of the last block beside the active chain that could not be judged: it may lack a pool."""
         self._preferred_weight = 0
         """Of the last tie that :meth:`prefer` has decided."""
 
@@ -184,14 +187,27 @@ class Chain:
 
         :class:`Unavailable` where the chain has no such data set.
         """
-        self._pools.add(manifest_of(self._head, dataset_id), dataset_id, payload)
+        self._pools.add(self.manifest(dataset_id), dataset_id, payload)
+
+    def manifest(self, dataset_id: DatasetId) -> Manifest:
+        """Return the manifest of a data set of the chain, or of the branch that waits for it.
+
+        Raises :class:`Unavailable` where neither has one of that id.
+        """
+        waiting = self._waiting_branch
+        if waiting is not None and dataset_id in waiting.datasets:
+            return manifest_of(waiting, dataset_id)
+        return manifest_of(self._head, dataset_id)
 
     def missing_datasets(self) -> list[DatasetId]:
         """Return the ids of the data sets, not closed ones, whose pools are not here yet, most needed first.
 
         A pool that the operator has put into the store meanwhile is used from now on.
         """
-        return self._pools.missing(self._head)
+        missing, waiting = self._pools.missing(self._head), self._waiting_branch
+        if waiting is None:
+            return missing
+        return [*(each for each in self._pools.missing(waiting) if each not in missing), *missing]
 
     def stale_headers(self, limit: int) -> list[Header]:
         """Return headers that a block on the head may carry as stale ones, newest first, at most ``limit``.
@@ -258,7 +274,13 @@ class Chain:
         if self._checkpoints.refuse(identity, parent.height + 1):
             raise Invalid("other-checkpoint", height=parent.height + 1, id=identity.hex()[:16])
         self._equivocations.see(block.header)
-        state = self._judge(parent, raw, trusted_height)
+        self._pools.missing(parent)
+        try:
+            state = self._judge(parent, raw, trusted_height)
+        except Unavailable:
+            self._waiting_branch = parent  # a branch may have data sets that the active chain has not
+            raise
+        self._waiting_branch = None
         if not is_better(state, self._head):
             self.store.commit(identity, block.header, raw, ())
             self._remember(state)

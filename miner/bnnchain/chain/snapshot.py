@@ -19,7 +19,7 @@ from bnnchain.consensus.codec import HEADER_BYTES, decode_header
 from bnnchain.consensus.difficulty import block_weight
 from bnnchain.consensus.errors import Fault, Invalid, Unavailable
 from bnnchain.consensus.header import block_id
-from bnnchain.consensus.params import MAX_BLOCK_BYTES
+from bnnchain.consensus.params import MAX_BLOCK_BYTES, MAX_U64
 from bnnchain.consensus.spec import MAX_SPEC_BYTES, ChainSpec, decode_spec, encode_spec
 from bnnchain.consensus.types import BlockId, DatasetId, Height
 from bnnchain.datasets.chunks import MAX_PAYLOAD_BYTES
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 MAGIC = b"bnnchain snapshot\n"
 FORMAT = 1
 WEIGHT_BYTES = 40
+MAX_WEIGHT = (1 << 8 * WEIGHT_BYTES) - 1
 MAX_SNAPSHOT_DATASETS = 1 << 16
 MAX_SNAPSHOT_BLOCKS = 1 << 32
 _HASHED_AT_ONCE_BYTES = 1 << 20
@@ -207,7 +208,7 @@ def _read(file: IO[bytes], path: Path, checkpoints: Mapping[int, BlockId]) -> Sn
         head, weight = block_id(header), weight + block_weight(header.target)
         if checkpoints.get(height, head) != head:
             raise Invalid("other-checkpoint", height=height, id=head.hex()[:16])
-    claimed = reader.unsigned(8, MAX_SNAPSHOT_BLOCKS), reader.raw(HASH_BYTES), reader.unsigned(WEIGHT_BYTES, weight)
+    claimed = reader.unsigned(8, MAX_U64), reader.raw(HASH_BYTES), reader.unsigned(WEIGHT_BYTES, MAX_WEIGHT)
     if claimed != (count, head, weight):
         raise Invalid("bad-snapshot", reason="its blocks are not what it claims", height=count)
     return Snapshot(path, spec, Height(count), head, weight, places, blocks_place)
