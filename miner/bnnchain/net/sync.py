@@ -11,7 +11,6 @@ import logging
 from collections import Counter, OrderedDict
 from typing import TYPE_CHECKING
 
-from bnnchain.chain.pools import manifest_of
 from bnnchain.consensus.codec import HEADER_BYTES
 from bnnchain.consensus.errors import Invalid, Unavailable
 from bnnchain.datasets.chunks import ChunkAssembler, ChunkTree
@@ -163,7 +162,7 @@ class Sync:
     async def _fetch_datasets(self, node: NodeClient, *, only_active: bool) -> None:
         for dataset_id in await self._intake.read(self._chain.missing_datasets):
             entry = self._chain.head.datasets.get(dataset_id)
-            if only_active and not (entry and entry.is_active):
+            if only_active and entry is not None and not entry.is_active:
                 continue
             try:
                 await self._fetch_once(node, dataset_id)
@@ -197,7 +196,7 @@ class Sync:
 
     def _assembler(self, dataset_id: DatasetId) -> ChunkAssembler:
         if dataset_id not in self._assemblers:
-            manifest = manifest_of(self._chain.head, dataset_id)
+            manifest = self._chain.manifest(dataset_id)
             self._assemblers[dataset_id] = ChunkAssembler(manifest.pool_root, manifest.pool_bytes)
             while len(self._assemblers) > MAX_ASSEMBLERS:
                 self._assemblers.popitem(last=False)
