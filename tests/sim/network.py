@@ -146,6 +146,9 @@ class OpenDoor:
     def praise(self, _name: str) -> None:
         pass
 
+    def show_out(self, _conduct_key: str) -> None:
+        pass
+
 
 class SimServer:
     """What ``grpc.aio.server`` makes, as far as the node uses it."""

@@ -97,8 +97,13 @@ def _network(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
 def parse_address(text: str) -> Address:
     """Return the address written as ``text``; raises :class:`Invalid` ``bad-address``."""
     host, separator, port = text.rpartition(":")
-    host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    is_host = host and all("!" <= letter <= "~" and letter not in "/%?#@[]" for letter in host)
+    is_bracketed = host.startswith("[") and host.endswith("]")
+    host = host[1:-1] if is_bracketed else host
+    is_host = (
+        host
+        and is_bracketed == (":" in host)
+        and all("!" <= letter <= "~" and letter not in "/%?#@[]" for letter in host)
+    )
     is_port = port.isascii() and port.isdigit() and len(port) <= len(str(MAX_PORT)) and int(port) <= MAX_PORT
     if len(text) > MAX_ADDRESS_BYTES or not separator or not is_host or not is_port:
         raise Invalid("bad-address", address=ascii(text[:MAX_ADDRESS_BYTES]), wanted="host:port")

@@ -29,6 +29,8 @@ BODY_TIMEOUT_S = 60.0
 """A block of 1 MiB at 17 KiB a second."""
 BODY_GRACE_S = 1.0
 """Where all places for blocks are taken, who has had one for this long makes room: every guest gets its turn."""
+BAN_GRACE_S = 1.0
+"""A banned guest is cut after this long, so that it can still read why."""
 PEERS_INTERVAL_S = 30.0
 """One connection is told addresses this often."""
 ARRIVAL_TIMEOUT_S = 5.0

@@ -141,6 +141,16 @@ class Network:
         return len(self._peers.node_ids)
 
     @property
+    def dialled(self) -> list[DialledPeer]:
+        """The peers that we dialled, as they describe themselves."""
+        return self._peers.dialled
+
+    @property
+    def guests(self) -> set[bytes]:
+        """Node ids of the peers that dialled us and follow our chain."""
+        return self._server.guests
+
+    @property
     def agreement(self) -> Agreement:
         """What most of the dialled peers stand on just now."""
         return self._peers.agreement

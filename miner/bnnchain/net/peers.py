@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bnnchain.consensus.errors import BnnchainError, Fault, Invalid, Unavailable
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from bnnchain.net.arrivals import Arrivals
     from bnnchain.net.conduct import Conduct
     from bnnchain.net.intake import Intake
-    from bnnchain.net.messages import Agreement, Identity
+    from bnnchain.net.messages import Agreement, Head, Hello, Identity
     from bnnchain.net.security import Security
     from bnnchain.net.sync import Sync
 
@@ -35,6 +36,15 @@ MAX_PAUSE_S = 15.0
 """A part of a block interval: after a parted network heals, its halves must find each other before many blocks pass."""
 STABLE_S = 10.0
 """A connection that lasted this long starts the pauses anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class DialledPeer:
+    """A peer with a session; all but the address is its own claim."""
+
+    address: str
+    hello: Hello
+    head: Head
 
 
 class Backoff:
@@ -105,6 +115,11 @@ class Peers:
         """What most of the peers with a session stand on, each node counted once."""
         heads = {session.theirs.node_id: session.head for session in self._sessions.values()}
         return local_agreement(list(heads.values()))
+
+    @property
+    def dialled(self) -> list[DialledPeer]:
+        """The peers with a session, as they describe themselves."""
+        return [DialledPeer(address, each.theirs, each.head) for address, each in self._sessions.items()]
 
     @property
     def nodes(self) -> list[NodeClient]:

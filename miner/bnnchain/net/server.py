@@ -475,7 +475,10 @@ class NodeServer:
             raise Refused(f"banned for {left_s:.0f} s")
 
     def _blame(self, connection: str, error: Invalid) -> None:
-        is_banned = self._conduct.blame(_conduct_key(connection), error)
+        key = _conduct_key(connection)
+        is_banned = self._conduct.blame(key, error)
+        if is_banned:  # it is told why first
+            asyncio.get_running_loop().call_later(limits.BAN_GRACE_S, self._door.show_out, key)
         log.warning("%s sent %s%s", connection, error, "; banned" if is_banned else "")
 
 
