@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 from starlette.testclient import TestClient
 
 from bnnchain.chain.mempool import Mempool
-from bnnchain.net.messages import Agreement
+from bnnchain.consensus.types import BlockId, Height
+from bnnchain.net.messages import NODE_ID_BYTES, PROTOCOL_VERSION, Agreement, Head, Hello, Role
+from bnnchain.net.peers import DialledPeer
 from bnnchain.web.explorer import Explorer
 from bnnchain.web.guard import Guard
 from bnnchain.web.live import Live
@@ -21,17 +23,26 @@ if TYPE_CHECKING:
     from httpx import Response
 
     from bnnchain.chain.chain import Chain
-    from bnnchain.consensus.types import BlockId
 
 ORIGIN = "http://localhost"
 
 
+HEAD = Head(BlockId(bytes(32)), Height(7), 7)
+HOSTILE_PEER = DialledPeer(
+    "192.0.2.7:9555",
+    Hello(PROTOCOL_VERSION, 1, HEAD.block_id, HEAD, bytes(NODE_ID_BYTES), Role.MINER, "<script>alert(2)</script>"),
+    HEAD,
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Around:
-    """A network that has nobody in it."""
+    """A network with one peer that calls itself names, and one guest."""
 
     address: str = "127.0.0.1:9555"
-    peer_count: int = 0
+    peer_count: int = 2
+    dialled: list[DialledPeer] = field(default_factory=lambda: [HOSTILE_PEER])
+    guests: set[bytes] = field(default_factory=lambda: {bytes(NODE_ID_BYTES)})
     is_syncing: bool = False
     agreement: Agreement = field(default_factory=lambda: Agreement(None, 0, 0))
 

@@ -125,6 +125,13 @@ def test_pruned_chain_shows_what_it_has(tmp_path: Path) -> None:
         page.get(address)
 
 
+def test_peers_are_shown_by_what_they_claim(page: Page) -> None:
+    text = page.get("/peers").text
+    assert "192.0.2.7:9555" in text
+    assert "&lt;script&gt;alert(2)&lt;/script&gt;" in text
+    assert "<script>alert" not in text
+
+
 def test_empty_chain_has_pages(tmp_path: Path) -> None:
     page = make_page(open_chain(tmp_path / "chain.db"))
     for address in ("/", "/blocks", "/families", "/datasets", "/peers"):

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from bnnchain.chain.mempool import Mempool
     from bnnchain.consensus.types import TransactionId
     from bnnchain.net.events import Subscription
+    from bnnchain.net.peers import DialledPeer
     from bnnchain.net.security import Security
 
 Result = TypeVar("Result")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from bnnchain.consensus.state import DatasetState, FamilyState
     from bnnchain.consensus.types import Amount, Block, Header, Transaction
     from bnnchain.net.messages import Agreement
+    from bnnchain.net.peers import DialledPeer
     from bnnchain.web.live import Verdict
     from bnnchain_kernels.evaluator import EvaluatorFactory
 
@@ -34,7 +35,7 @@ MAX_U64 = (1 << 64) - 1
 
 
 class Surroundings(Protocol):
-    """What the page asks of the node's network."""
+    """What the page asks of the node's network, in its event loop."""
 
     @property
     def address(self) -> str: ...
@@ -43,10 +44,28 @@ class Surroundings(Protocol):
     def peer_count(self) -> int: ...
 
     @property
+    def dialled(self) -> list[DialledPeer]: ...
+
+    @property
+    def guests(self) -> set[bytes]: ...
+
+    @property
     def is_syncing(self) -> bool: ...
 
     @property
     def agreement(self) -> Agreement: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """The network at one moment."""
+
+    address: str
+    peer_count: int
+    dialled: list[DialledPeer]
+    guests: list[bytes]
+    is_syncing: bool
+    agreement: Agreement
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +133,18 @@ class Explorer:
     ) -> None:
         self.chain = chain
         self.mempool = mempool
-        self.surroundings = surroundings
+        self._surroundings = surroundings
         self.factory = factory
         self.role = role
         self.index = ModelIndex(chain)
         self.models = ChainModels(chain)
+
+    def around(self) -> Around:
+        """Return the network as it is now; in the event loop, the only place where it is read."""
+        network = self._surroundings
+        dialled = sorted(network.dialled, key=lambda peer: peer.address)
+        guests = sorted(network.guests)
+        return Around(network.address, network.peer_count, dialled, guests, network.is_syncing, network.agreement)
 
     def overview(self, verdicts: list[Verdict]) -> Overview:
         """Return the node as it is now; ``verdicts``: of its last blocks, oldest first."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from starlette.concurrency import run_in_threadpool
+
 from bnnchain.consensus.errors import Unavailable
 from bnnchain.consensus.params import BP
 from bnnchain.consensus.types import BlockKind
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from bnnchain.consensus.types import DatasetId
-    from bnnchain.web.explorer import Explorer
+    from bnnchain.web.explorer import Around, Explorer
     from bnnchain.web.index import ModelEntry
     from bnnchain.web.live import Live
     from bnnchain.web.views import Views
@@ -38,20 +40,20 @@ PERCENT_BP = BP / 100
 
 
 class ChainPages:
-    """Endpoints; each runs in a thread of its own, off the node's event loop."""
+    """Endpoints; what reads the store runs in threads, off the node's event loop."""
 
     def __init__(self, explorer: Explorer, views: Views, live: Live) -> None:
         self._explorer = explorer
         self._views = views
         self._live = live
 
-    def overview(self, _request: Request) -> Response:
+    async def overview(self, _request: Request) -> Response:
         """Answer with the first page."""
-        return self._overview("overview.html")
+        return await run_in_threadpool(self._overview, "overview.html", self._explorer.around())
 
-    def now(self, _request: Request) -> Response:
+    async def now(self, _request: Request) -> Response:
         """Answer with the part of the first page that changes."""
-        return self._overview("_now.html")
+        return await run_in_threadpool(self._overview, "_now.html", self._explorer.around())
 
     def blocks(self, request: Request) -> Response:
         """Answer with a page of the chain's blocks, newest first, from ``top`` downwards."""
@@ -121,15 +123,19 @@ class ChainPages:
             families=families,
         )
 
-    def peers(self, _request: Request) -> Response:
+    async def peers(self, _request: Request) -> Response:
         """Answer with the peers, what they agree on, and what waits for a block."""
-        waiting = [describe_transaction(each) for each in self._explorer.mempool.waiting()[:MAX_SHOWN_WAITING]]
-        return self._views.page("peers.html", waiting=waiting, waiting_count=len(self._explorer.mempool))
+        return await run_in_threadpool(self._peers, self._explorer.around())
 
-    def _overview(self, template: str) -> Response:
+    def _peers(self, around: Around) -> Response:
+        waiting = [describe_transaction(each) for each in self._explorer.mempool.waiting()[:MAX_SHOWN_WAITING]]
+        count = len(self._explorer.mempool)
+        return self._views.page("peers.html", around=around, waiting=waiting, waiting_count=count)
+
+    def _overview(self, template: str, around: Around) -> Response:
         entries = self._explorer.index.entries()
         now = self._explorer.overview(self._live.verdicts())
-        return self._views.page(template, now=now, plot=_plot_records(entries))
+        return self._views.page(template, now=now, around=around, plot=_plot_records(entries))
 
     def _name(self, dataset_id: DatasetId) -> str:
         return self._explorer.dataset_name(dataset_id)
