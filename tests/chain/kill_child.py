@@ -1,7 +1,7 @@
 """The process that gets killed: imports blocks and acknowledges each on its standard output once it is accepted.
 
 kill_child.py STORE at NUMBER BLOCKS    import the hex lines of file BLOCKS, SIGKILL at the NUMBERth SQL statement
-kill_child.py STORE mine SEED           build and import blocks until killed from outside
+kill_child.py STORE mine SEED [NUMBER]  build and import blocks until killed from outside, or so; keep states often
 """
 
 from __future__ import annotations
@@ -15,11 +15,14 @@ from typing import TYPE_CHECKING
 
 from builders import Builder, make_spec, open_chain
 
+from bnnchain.chain import kept_states
 from bnnchain.consensus.codec import encode_block
 from bnnchain.consensus.errors import Invalid
 from bnnchain.consensus.types import BlockId, BlockKind
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from bnnchain.chain.chain import Chain
 
 GENERATIONS = 3
@@ -31,6 +34,14 @@ def acknowledge(block_id: bytes) -> None:
 
 def import_until(path: Path, fatal: int, blocks: Path) -> None:
     chain = open_chain(path)
+    statements = die_at(chain, fatal)
+    for line in blocks.read_text().split():
+        acknowledge(chain.import_block(bytes.fromhex(line)).block_id)
+    os.write(1, f"done {next(statements)}\n".encode())
+
+
+def die_at(chain: Chain, fatal: int) -> Iterator[int]:
+    """Let the process kill itself at an SQL statement; return the counter of statements."""
     statements = count(1)
 
     def trace(_: str) -> None:
@@ -38,14 +49,15 @@ def import_until(path: Path, fatal: int, blocks: Path) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     chain.store._database.set_trace_callback(trace)
-    for line in blocks.read_text().split():
-        acknowledge(chain.import_block(bytes.fromhex(line)).block_id)
-    os.write(1, f"done {next(statements)}\n".encode())
+    return statements
 
 
-def mine_for_ever(path: Path, seed: int) -> None:
+def mine_for_ever(path: Path, seed: int, fatal: int) -> None:
+    kept_states.KEPT_STATE_BLOCKS = 4
     chain = open_chain(path, make_spec(max_family_generations=GENERATIONS))
     builder = Builder(chain, seed=seed)
+    if fatal:
+        die_at(chain, fatal)
     acknowledge(chain.head.head)
     for number in count():
         side = (
@@ -73,4 +85,4 @@ if __name__ == "__main__":
     if mode == "at":
         import_until(Path(store), int(arguments[0]), Path(arguments[1]))
     else:
-        mine_for_ever(Path(store), int(arguments[0]))
+        mine_for_ever(Path(store), int(arguments[0]), int(arguments[1]) if arguments[1:] else 0)

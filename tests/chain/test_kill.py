@@ -1,4 +1,7 @@
-"""kill -9 at every statement of a commit, inside its last write, and at random moments: nothing accepted is lost."""
+"""kill -9 at every statement of a commit and inside its last write: nothing accepted is lost.
+
+Kills at random moments: tests/chaos/test_kills.py.
+"""
 
 from __future__ import annotations
 
@@ -9,24 +12,18 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from builders import ALICE, GENESIS_TIME, Builder, close_opened, make_spec, open_chain
+from builders import ALICE, Builder, close_opened, make_spec, open_chain
 
-from bnnchain.chain.store import Store
-from bnnchain.chain.verify import verify_chain
 from bnnchain.consensus.codec import decode_block
 from bnnchain.consensus.header import block_id
 from bnnchain.consensus.state import genesis_state
-from bnnchain.consensus.types import BlockKind
-from bnnchain_kernels.reference import ReferenceEvaluator
 
 CHILD = Path(__file__).with_name("kill_child.py")
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(CHILD.parents[1])}
-RANDOM_KILLS = 22
 START_TIMEOUT_S = 60
 
 
@@ -134,30 +131,3 @@ def test_a_commit_torn_at_any_byte_is_whole_or_absent(tmp_path: Path, blocks: li
     assert stored[0] == 4
     assert stored[-1] == 5
     assert stored == sorted(stored)
-
-
-@pytest.mark.slow
-def test_killed_at_random_moments(tmp_path: Path) -> None:
-    path = tmp_path / "chain.db"
-    seed = 20_261_122
-    rng = random.Random(seed)
-    acknowledged: set[bytes] = set()
-    for attempt in range(RANDOM_KILLS):
-        with start(path, "mine", attempt) as child:
-            assert child.stdout is not None
-            # Up to two more blocks first: on a busy machine the moments below would all lie within the first.
-            seen = b"".join(child.stdout.readline() for _ in range(1 + rng.randrange(3)))
-            time.sleep(rng.uniform(0, 0.25))
-            child.kill()
-            lines = (seen + child.stdout.read()).decode().split()
-        assert child.returncode == -signal.SIGKILL, f"seed {seed} attempt {attempt}"
-        acknowledged |= {bytes.fromhex(line) for line in lines if len(line) == 64}
-        with closing(Store(path)) as store:
-            lost = {identity for identity in acknowledged - {store.spec.genesis_id} if not store.has_block(identity)}
-            assert lost == set(), f"seed {seed} attempt {attempt}"
-            assert store.block_count() <= len(acknowledged) + attempt + 1
-    chain = open_chain(path, make_spec(max_family_generations=3))
-    state = verify_chain(chain.store, ReferenceEvaluator, GENESIS_TIME + 10**6, lambda _: None)
-    assert state.head == chain.head.head
-    assert state.height >= RANDOM_KILLS // 2, "too few blocks to show anything"
-    Builder(chain).extend(2, kind=BlockKind.IDLE)
