@@ -301,6 +301,26 @@ def test_computed_constants_are_bounded_too(tmp_path: Path) -> None:
     assert "too many constants" in refusal(graph.save(tmp_path / "m.onnx"))
 
 
+@pytest.mark.parametrize(
+    ("kind", "inputs", "attributes", "error"),
+    [
+        ("Transpose", [], {"perm": [0, 1, 2]}, "ValueError"),
+        ("Reshape", ["shape"], {}, "ValueError"),
+        ("Add", ["shape"], {}, "ValueError"),
+    ],
+)
+def test_constants_that_do_not_fit_their_node_are_refused(
+    kind: str, inputs: list[str], attributes: dict[str, object], error: str, tmp_path: Path
+) -> None:
+    graph = Graph(("batch", 4, 4, 1))
+    weights, shape = graph.constant(graph.signs(16, 3)), graph.constant([5, 5], np.int64)
+    names = [weights, *(shape for _ in inputs)]
+    graph.nodes.append(helper.make_node(kind, names, ["w"], "odd", **attributes))
+    graph.add("Sign").add("Reshape", graph.constant([-1, 16], np.int64)).add("MatMul", "w")
+    assert f"{kind} odd" in (said := refusal(graph.save(tmp_path / "m.onnx")))
+    assert error in said
+
+
 @pytest.mark.parametrize("cut", [0, 1, 50, 400])
 def test_broken_bytes_are_refused(cut: int, tmp_path: Path) -> None:
     path = channels_first().save(tmp_path / "m.onnx")

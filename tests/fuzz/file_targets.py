@@ -9,7 +9,7 @@ import struct
 import zipfile
 from functools import lru_cache
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from builders import make_spec
@@ -27,7 +27,7 @@ from bnnchain_kernels.model import Architecture, Conv3x3, Dense
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 PIXELS = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
 LABELS = np.array([0, 1], np.uint8)
@@ -184,10 +184,26 @@ def onnx_seeds() -> Sequence[bytes]:
 
     kept: list[bytes] = []
     sink = SimpleNamespace(write_bytes=kept.append)
-    made = (graphs.channels_first(), graphs.channels_last(), graphs.reshaped(), graphs.reshaped(planes=(1, 128)))
-    for graph in made:
+    made = [graphs.channels_first(), graphs.channels_last(), graphs.reshaped(), graphs.reshaped(planes=(1, 128))]
+    for graph in (*made, _folding(graphs.Graph)):
         graph.save(sink)  # type: ignore[arg-type]
     return kept
+
+
+def _folding(make: Callable[..., Any]) -> Any:
+    """Return a network whose weights are computed from constants by every kind of node that is folded."""
+    from onnx import helper
+
+    graph = make(("batch", 4, 4, 1))
+    value = graph.constant(graph.signs(3, 16))
+    steps = [("Transpose", [], {"perm": [1, 0]}), ("Cast", [], {"to": 1}), ("Identity", [], {}), ("Neg", [], {})]
+    steps += [(kind, [graph.constant(0.0)], {}) for kind in ("Add", "Sub")] + [("Sign", [], {})]
+    steps += [("Mul", [graph.constant(1.0)], {}), ("Reshape", [graph.constant([16, 3], np.int64)], {})]
+    for number, (kind, inputs, attributes) in enumerate(steps):
+        graph.nodes.append(helper.make_node(kind, [value, *inputs], [f"w{number}"], **attributes))
+        value = f"w{number}"
+    graph.add("Sign").add("Reshape", graph.constant([-1, 16], np.int64))
+    return graph.add("MatMul", value)
 
 
 def mutate_onnx(data: bytes, rng: random.Random) -> bytes:
@@ -201,7 +217,7 @@ def mutate_onnx(data: bytes, rng: random.Random) -> bytes:
             raise
         return mutate_bytes(data, rng)
     nodes, constants = proto.graph.node, proto.graph.initializer
-    what = rng.randrange(6)
+    what = rng.randrange(7)
     if what == 0 or not nodes:
         return mutate_bytes(data, rng)
     node = rng.choice(nodes)
@@ -211,6 +227,11 @@ def mutate_onnx(data: bytes, rng: random.Random) -> bytes:
         nodes.insert(rng.randrange(len(nodes) + 1), node)
     elif what == 3:
         node.op_type = rng.choice([*(each.op_type for each in nodes), "Concat", "If", "Loop", "Identity", "ArgMax"])
+    elif what == 6 and node.input:
+        names = [*(name for each in nodes for name in (*each.input, *each.output)), ""]
+        node.input[rng.randrange(len(node.input))] = rng.choice(names)
+        if rng.random() < 0.3:
+            node.input.pop()
     elif what == 4 and node.attribute:
         attribute = rng.choice(node.attribute)
         values = rng.choice([[], [0], [-1], [2, 2], [1 << 40], [3, 2, 1, 0], [1, 1, 1, 1]])

@@ -130,7 +130,18 @@ def _node(onnx: ModuleType, node: Any) -> OnnxNode:  # noqa: ANN401  (a NodeProt
 
 
 def fold_constant(onnx: ModuleType, node: OnnxNode, inputs: list[np.ndarray]) -> np.ndarray | None:
-    """Return what a node of constants gives, or None where it is not one of the few that are computed here."""
+    """Return what a node of constants gives, or None where it is not one of the few that are computed here.
+
+    Raises :class:`Invalid` ``bad-import`` where its inputs or attributes do not fit it.
+    """
+    try:
+        with np.errstate(all="ignore"):  # what is no number is refused where it is used
+            return _fold(onnx, node, inputs)
+    except (ValueError, TypeError, IndexError, KeyError) as error:
+        refuse(node.name, f"computes on constants that do not fit it ({type(error).__name__})")
+
+
+def _fold(onnx: ModuleType, node: OnnxNode, inputs: list[np.ndarray]) -> np.ndarray | None:
     if node.kind == "Constant":
         return _constant(onnx, node)
     if node.kind == "Cast":
