@@ -59,7 +59,9 @@ class Guest(asyncio.Protocol):
         self.outer = transport
         peer = transport.get_extra_info("peername")
         self.address = Address(str(Address(str(peer[0]).partition("%")[0], 0).ip), peer[1]) if peer else self.address
-        transport.pause_reading()
+        # Soon, not at once: Python 3.10 begins to read only after this call, paused or not, and what came before gRPC
+        # was there would be lost.
+        asyncio.get_running_loop().call_soon(transport.pause_reading)
         self._door.welcome(self)
 
     def data_received(self, data: bytes) -> None:
