@@ -8,12 +8,15 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
+import socket
 import time
+import urllib.request
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 from builders import Builder, make_spec
+from chaos import hostile_http
 from chaos.cluster import rss_kib
 from chaos.hostile import HABITS, claim_fields, claim_frames, claim_messages, misbehave, oversize
 from e2e.processes import NodeProcess
@@ -178,3 +181,40 @@ async def test_what_is_claimed_is_never_allocated(tmp_path: Path) -> None:
         async with besieged(victim.address, [claim_frames, claim_messages, claim_fields, oversize], 20):
             await asyncio.sleep(HABIT_S)
             await victim.is_served()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", ["metrics", "web"])
+async def test_a_hundred_at_the_other_doors(page: str, tmp_path: Path) -> None:
+    """The metrics' and the explorer's port: whoever sits there keeps neither the page nor the chain from others."""
+    if page == "web":
+        for package in ("uvicorn", "starlette", "jinja2", "pygal", "PIL"):
+            pytest.importorskip(package, reason="the extra web is not installed")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    path = "/metrics" if page == "metrics" else "/"
+    with Victim(tmp_path, f"--{page}", address) as victim:
+        await victim.is_served()
+        await asyncio.to_thread(_is_shown, f"http://{address}{path}")
+        before = rss_kib(victim.pid)
+        async with besieged(address, hostile_http.HABITS, CROWD):
+            await asyncio.sleep(HOSTILE_S / 2)
+            served_s = await victim.is_served()
+            shown_s = await asyncio.to_thread(_is_shown, f"http://{address}{path}")
+            grown = rss_kib(victim.pid) - before
+        print(f"{page}: block after {served_s:.2f} s, page after {shown_s:.2f} s, {grown} KiB grown")
+        assert grown < CROWD_KIB
+
+
+def _is_shown(url: str) -> float:
+    """Ask for a page, again where the node has no room; return the seconds until it came."""
+    begin_s = time.monotonic()
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310  (of this machine)
+                assert answer.status == 200
+                assert answer.read()
+                return time.monotonic() - begin_s
+        except OSError:
+            assert time.monotonic() - begin_s < HONEST_S, f"seed {SEED}: {url} was not shown in {HONEST_S} s"
+            time.sleep(0.1)

@@ -26,7 +26,7 @@ INPUT_TIMEOUT_S = 20
 RSS_LIMIT_MB = 2_048
 START_S = 60
 """For imports, instrumenting and seeds, beside the fuzzing."""
-KEPT_BYTES = 40_000
+KEPT_BYTES = 24_000
 """Of the repository's corpus of one target: the smallest inputs stay."""
 _DONE = re.compile(r"stat::number_of_executed_units:\s*(\d+)")
 _COVERED = re.compile(r"cov: (\d+) ft: (\d+) corp: (\d+)")
