@@ -78,6 +78,15 @@ def test_rebound_name_is_refused(page: Page) -> None:
     assert "content-security-policy" in answer.headers
 
 
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_other_sites_may_link_here_and_no_more(page: Page, site: str) -> None:
+    page.get("/blocks", 200, **{"sec-fetch-site": site, "sec-fetch-mode": "navigate"})
+    for mode in ("no-cors", "cors", "websocket"):
+        page.get("/blocks", 403, **{"sec-fetch-site": site, "sec-fetch-mode": mode})
+        page.get("/events", 403, **{"sec-fetch-site": site, "sec-fetch-mode": mode})
+    page.get("/blocks", 200, **{"sec-fetch-site": "same-origin", "sec-fetch-mode": "cors"})
+
+
 def test_long_address_is_refused(page: Page) -> None:
     page.get("/blocks?top=" + "1" * MAX_TARGET_BYTES, 414)
 

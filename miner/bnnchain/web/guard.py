@@ -104,7 +104,7 @@ class Guard:
             return PlainTextResponse("this node does not answer to that name\n", 421)
         if len(scope["raw_path"]) + len(scope["query_string"]) > MAX_TARGET_BYTES:
             return PlainTextResponse("the address is too long\n", 414)
-        if scope["method"] == "POST" and not _is_same_origin(headers):
+        if _is_from_elsewhere(headers, is_reading=scope["method"] in {"GET", "HEAD"}):
             return PlainTextResponse("asked from another site\n", 403)
         client = scope.get("client")
         if not self._buckets.take(client[0] if client else ""):
@@ -128,10 +128,13 @@ def is_own_name(host: str, names: frozenset[str]) -> bool:
     return True
 
 
-def _is_same_origin(headers: Headers) -> bool:
-    """Answer whether a browser says that one of our own pages asks; what says nothing is refused."""
-    host, origin = headers.get("host", ""), headers.get("origin", "")
-    return origin in {f"http://{host}", f"https://{host}"} and headers.get("sec-fetch-site", "same-origin") in {
-        "same-origin",
-        "none",
-    }
+def _is_from_elsewhere(headers: Headers, *, is_reading: bool) -> bool:
+    """Answer whether a page of another site asks through its visitor's browser.
+
+    It may link here and no more: what it embeds or fetches is refused.  What is sent must say where it comes from.
+    """
+    is_own_site = headers.get("sec-fetch-site", "none") in {"same-origin", "none"}
+    if is_reading:
+        return not is_own_site and headers.get("sec-fetch-mode") != "navigate"
+    host = headers.get("host", "")
+    return not is_own_site or headers.get("origin") not in {f"http://{host}", f"https://{host}"}

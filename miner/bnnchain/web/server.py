@@ -67,6 +67,7 @@ class PageServer:
             lifespan="off",
             loop="none",
             log_config=None,
+            log_level="warning",
             access_log=False,
             server_header=False,
             proxy_headers=False,

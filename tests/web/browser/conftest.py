@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from e2e.processes import NodeProcess
     from playwright.sync_api import Browser, BrowserContext, Page
 
-BLOCKS = 12
+BLOCKS = 14
 SEED = 3
 FLAGS = (
     "--no-sandbox",
@@ -74,7 +74,7 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         place = f"127.0.0.1:{free.getsockname()[1]}"
     with ExitStack() as stack:
-        options = ("--blocks", str(BLOCKS), "--hold", "0.5", "--seed", str(SEED), "--founding-accuracy", "92")
+        options = ("--blocks", str(BLOCKS), "--hold", "0.5", "--seed", str(SEED), "--founding-accuracy", "75")
         miner = stack.enter_context(NodeProcess("mine", *options, home=first))
         address = miner.wait_ready()
         validator = stack.enter_context(NodeProcess("node", "--peer", address, "--web", place, home=second))
