@@ -15,7 +15,7 @@ from bnnchain.bnn.encoding import decode_model, encode_model, model_hash
 from bnnchain.consensus.codec import HEADER_BYTES, decode_block, decode_header
 from bnnchain.consensus.errors import Fault
 from bnnchain.consensus.header import block_id
-from bnnchain.consensus.types import BlockKind
+from bnnchain.consensus.types import BlockKind, DatasetId
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,6 +30,17 @@ def test_every_page_is_shown(page: Page) -> None:
         answer = page.get(address)
         assert answer.headers["content-type"] == "text/html; charset=utf-8"
         assert answer.headers["cache-control"] == "no-cache"
+
+
+def test_two_data_sets_have_a_legend(page: Page) -> None:
+    assert "swatch" not in page.get("/").text
+    index = page.explorer.index
+    entries = index.entries()
+    other = replace(entries[-1], dataset_id=DatasetId(b"\x07" * 32))
+    index._entries.append(other)
+    text = page.get("/").text
+    assert text.count('class="swatch') == 2
+    assert "on " + "07" * 6 in text
 
 
 def test_head_has_the_headers_alone(page: Page) -> None:

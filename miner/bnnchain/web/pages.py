@@ -19,7 +19,6 @@ from bnnchain.web.explorer import (
 from bnnchain.web.pictures import data_uri, sample_png
 from bnnchain.web.plots import Line, plot
 from bnnchain.web.tree import grow
-from bnnchain.web.views import SHORT_HEX
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -133,9 +132,11 @@ class ChainPages:
         return self._views.page("peers.html", around=around, waiting=waiting, waiting_count=count)
 
     def _overview(self, template: str, around: Around) -> Response:
-        entries = self._explorer.index.entries()
+        records = _records(self._explorer.index.entries())
+        lines = [Line(f"on {self._name(dataset_id)}", points) for dataset_id, points in records.items()]
+        drawn = plot("Accuracy of the best model in percent against height", lines) if lines else None
         now = self._explorer.overview(self._live.verdicts())
-        return self._views.page(template, now=now, around=around, plot=_plot_records(entries))
+        return self._views.page(template, now=now, around=around, plot=drawn, plotted=[line.name for line in lines])
 
     def _name(self, dataset_id: DatasetId) -> str:
         return self._explorer.dataset_name(dataset_id)
@@ -167,14 +168,11 @@ def _plot_families(title: str, entries: Sequence[ModelEntry]) -> str:
     return plot(title, lines)
 
 
-def _plot_records(entries: Sequence[ModelEntry]) -> str | None:
-    """Return the plot of the most accurate model so far against height, by data set; None where there is no model."""
-    if not entries:
-        return None
+def _records(entries: Sequence[ModelEntry]) -> dict[DatasetId, list[tuple[int, float]]]:
+    """Return (height, percent) of the most accurate model so far, by data set."""
     records: dict[DatasetId, list[tuple[int, float]]] = {}
     for entry in entries:
         points = records.setdefault(entry.dataset_id, [])
         best = max(entry.accuracy_bp / PERCENT_BP, points[-1][1] if points else 0)
         points.append((entry.height, best))
-    lines = [Line(f"data set {dataset_id.hex()[:SHORT_HEX]}", points) for dataset_id, points in records.items()]
-    return plot("Accuracy of the best model in percent against height", lines)
+    return records
