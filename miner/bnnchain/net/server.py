@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, TypeVar
 
@@ -20,11 +19,11 @@ from bnnchain.consensus.types import BlockId, DatasetId, PublicKey, TransactionI
 from bnnchain.datasets.chunks import decode_chunk
 from bnnchain.datasets.manifest import encode_manifest
 from bnnchain.net import convert, limits
-from bnnchain.net.address import Address, parse_address, parse_connection
+from bnnchain.net.address import parse_address
 from bnnchain.net.answers import Refused, RequestReader, guarded, write_all
+from bnnchain.net.callers import Callers, address_of, conduct_key
 from bnnchain.net.door import Door
 from bnnchain.net.health import Health
-from bnnchain.net.inventory import Inventory
 from bnnchain.net.messages import (
     NODE_ID_BYTES,
     NewHead,
@@ -45,6 +44,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from bnnchain.datasets.chunks import Chunk
+    from bnnchain.net.address import Address
     from bnnchain.net.arrivals import Arrivals
     from bnnchain.net.conduct import Conduct
     from bnnchain.net.intake import Intake
@@ -52,9 +52,6 @@ if TYPE_CHECKING:
     from bnnchain.net.security import Security
 
 log = logging.getLogger(__name__)
-
-SENT_IDS = 1_024
-"""Transactions of a guest that are not told back to it."""
 
 Message = TypeVar("Message")
 Reply = TypeVar("Reply")
@@ -75,19 +72,6 @@ class Surroundings:
     """Is told of a guest's own address, and of the connection that it came by."""
     addresses: Callable[[Address], list[Address]]
     """Returns what to tell a guest of other nodes."""
-
-
-@dataclass(slots=True)
-class Caller:
-    """One connection, as far as this side keeps it in mind: hints, never trusted."""
-
-    node_id: bytes = bytes(NODE_ID_BYTES)
-    """As its Handshake said; all zero for observers."""
-    sent: Inventory = field(default_factory=lambda: Inventory(SENT_IDS))
-    """Transactions that came from it."""
-    told_peers_s: float = float("-inf")
-    range_count: int = 0
-    watch_count: int = 0
 
 
 class NodeServer:
@@ -115,7 +99,7 @@ class NodeServer:
         self._door = Door(inbound, conduct.is_banned)
         self.readiness = Readiness(intake, surroundings.is_syncing)
         self._health = Health(self.readiness)
-        self._callers: OrderedDict[str, Caller] = OrderedDict()
+        self._callers = Callers()
         self._judging: set[str] = set()
         self._verdicts = Completions()
         self._range_streams = 0
@@ -221,7 +205,7 @@ class NodeServer:
         request: Message,
         context: grpc.aio.ServicerContext,
     ) -> None:
-        caller = self._caller(self._connection(context))
+        caller = self._callers.of(self._connection(context))
         is_greedy = caller.range_count >= limits.MAX_RANGES_OF_CONNECTION
         if is_greedy or self._range_streams >= limits.MAX_RANGE_STREAMS:
             raise Unavailable("this node is busy")
@@ -243,29 +227,23 @@ class NodeServer:
             raise Refused("not by the door")
         return name
 
-    def _caller(self, connection: str) -> Caller:
-        caller = self._callers.setdefault(connection, Caller())
-        while len(self._callers) > limits.MAX_SESSIONS:
-            self._callers.popitem(last=False)
-        return caller
-
     # Calls.
 
     async def _handshake(self, request: pb.Hello, connection: str) -> pb.Hello:
         theirs = convert.hello_from_pb(request)
         ours = self._identity.hello(self._intake.chain.spec, self._intake.head)
         validate_same_chain(ours, theirs)
-        self._caller(connection).node_id = theirs.node_id
+        self._callers.of(connection).node_id = theirs.node_id
         if theirs.listen_address and theirs.node_id != self._identity.node_id:
-            self._surroundings.meet(parse_address(theirs.listen_address), _address_of(connection))
+            self._surroundings.meet(parse_address(theirs.listen_address), address_of(connection))
         return convert.hello_to_pb(ours)
 
     async def _peers(self, _request: pb.PeersRequest, connection: str) -> pb.PeersReply:
-        caller, now_s = self._caller(connection), asyncio.get_running_loop().time()
+        caller, now_s = self._callers.of(connection), asyncio.get_running_loop().time()
         if now_s - caller.told_peers_s < limits.PEERS_INTERVAL_S:
             return pb.PeersReply()
         caller.told_peers_s = now_s
-        return convert.addresses_to_pb(self._surroundings.addresses(_address_of(connection)))
+        return convert.addresses_to_pb(self._surroundings.addresses(address_of(connection)))
 
     async def _offer_block(self, request: pb.RawHeader, connection: str) -> pb.Verdict:
         """Say whether a block's body is wanted, once the peer that has promised it has had its time."""
@@ -284,7 +262,7 @@ class NodeServer:
         await self._arrivals.wait(header.previous_hash)
         if not await self._has(header.previous_hash):
             message = f"unknown parent {header.previous_hash.hex()[:16]}"
-            return convert.verdict_to_pb(await self._miss(request.raw, message, self._caller(connection).node_id))
+            return convert.verdict_to_pb(await self._miss(request.raw, message, self._callers.of(connection).node_id))
         if not self._arrivals.promise(identity):
             await self._arrivals.wait(identity)
             if await self._has(identity):
@@ -315,7 +293,7 @@ class NodeServer:
             return Verdict(Outcome.INVALID, error.code, str(error), _id_of(raw))
         except Unavailable as error:
             log.info("a block from %s has to wait: %s", connection, error)
-            return await self._miss(raw, str(error), self._caller(connection).node_id)
+            return await self._miss(raw, str(error), self._callers.of(connection).node_id)
         except Fault as error:
             log.error("a block from %s could not be judged: %s", connection, error)  # noqa: TRY400
             return Verdict(Outcome.FAULT, message="this node failed", item_id=_id_of(raw))
@@ -356,7 +334,7 @@ class NodeServer:
         self._validate_welcome(connection)
         try:
             # Noted before its watchers are told.
-            self._caller(connection).sent.add(transaction_id(decode_transaction(request.raw)))
+            self._callers.of(connection).sent.add(transaction_id(decode_transaction(request.raw)))
             identity, is_new = await self._intake.add_transaction(request.raw)
         except Invalid as error:
             self._blame(connection, error)
@@ -442,7 +420,7 @@ class NodeServer:
         await guarded(context, self._watch(context))
 
     async def _watch(self, context: grpc.aio.ServicerContext) -> None:
-        caller = self._caller(self._connection(context))
+        caller = self._callers.of(self._connection(context))
         if caller.watch_count >= limits.MAX_WATCHES_OF_CONNECTION:
             raise Unavailable("too many watches")
         caller.watch_count += 1
@@ -470,12 +448,12 @@ class NodeServer:
     # Conduct.
 
     def _validate_welcome(self, connection: str) -> None:
-        left_s = self._conduct.ban_left_s(_conduct_key(connection))
+        left_s = self._conduct.ban_left_s(conduct_key(connection))
         if left_s:
             raise Refused(f"banned for {left_s:.0f} s")
 
     def _blame(self, connection: str, error: Invalid) -> None:
-        key = _conduct_key(connection)
+        key = conduct_key(connection)
         is_banned = self._conduct.blame(key, error)
         if is_banned:  # it is told why first
             asyncio.get_running_loop().call_later(limits.BAN_GRACE_S, self._door.show_out, key)
@@ -487,15 +465,3 @@ def _id_of(raw: bytes) -> bytes:
         return block_id(decode_header(raw[:HEADER_BYTES]))
     except Invalid:
         return b""
-
-
-def _address_of(connection: str) -> Address:
-    """Return the address behind gRPC's name of a connection; of one that has none, an address like no other."""
-    try:
-        return parse_connection(connection)
-    except Invalid:
-        return Address(connection, 0)
-
-
-def _conduct_key(connection: str) -> str:
-    return _address_of(connection).conduct_key
