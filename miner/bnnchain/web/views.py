@@ -30,6 +30,7 @@ class Views:
         self._environment = Environment(
             loader=PackageLoader("bnnchain.web"),
             autoescape=True,
+            auto_reload=False,
             undefined=StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,
