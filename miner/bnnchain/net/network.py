@@ -137,6 +137,21 @@ class Network:
         return len(self._server.guests)
 
     @property
+    def connection_count(self) -> int:
+        """Connections that others have to this node, observers' included."""
+        return self._server.connection_count
+
+    @property
+    def evicted_count(self) -> int:
+        """Connections that had to go for others since the process began."""
+        return self._server.evicted_count
+
+    @property
+    def known_address_count(self) -> int:
+        """Addresses in the book."""
+        return len(self._book)
+
+    @property
     def outbound_count(self) -> int:
         """Peers that we dialled."""
         return len(self._peers.node_ids)
