@@ -55,6 +55,8 @@ class Download:
     """Fetches ``wanted``, whose first block's parent we have, and imports it; ``run`` returns how many were new.
 
     take: imports one block and answers whether it was new.
+    take_range: imports blocks that follow each other as far as they keep the rules, and answers how many did; what the
+        next one lacks, ``take`` says.
     blame: is told who sent what breaks a rule; the lead's own lies are raised instead.
     """
 
@@ -64,12 +66,14 @@ class Download:
         genesis_id: BlockId,
         take: Callable[[bytes], Awaitable[bool]],
         blame: Callable[[NodeClient, Invalid], None],
+        take_range: Callable[[Sequence[bytes]], Awaitable[int]] | None = None,
     ) -> None:
         self._wanted = wanted
         self._numbers = {each.block_id: number for number, each in enumerate(wanted)}
         self._genesis_id = genesis_id
         self._take = take
         self._blame = blame
+        self._take_range_of = take_range
         self._ranges = deque(
             range(start, min(start + limits.SYNC_RANGE_BLOCKS, len(wanted)))
             for start in range(0, len(wanted), limits.SYNC_RANGE_BLOCKS)
@@ -116,6 +120,10 @@ class Download:
                     raise Unavailable(f"nobody brings block {self._next + 1} of {len(self._wanted)}")
                 await self._wait()
                 continue
+            taken = await self._import_ready()
+            if taken:
+                new_count += taken
+                continue
             raw, node = self._fetched.pop(self._next)
             try:
                 new_count += await self._take(raw)
@@ -130,6 +138,19 @@ class Download:
             self._let_go(len(raw))
             self._next += 1
         return new_count
+
+    async def _import_ready(self) -> int:
+        """Import what is there from the next block on in one go; return how many blocks went in."""
+        if self._take_range_of is None:
+            return 0
+        ready = list[bytes]()
+        while len(ready) < limits.SYNC_RANGE_BLOCKS and (fetched := self._fetched.get(self._next + len(ready))):
+            ready.append(fetched[0])
+        count = await self._take_range_of(ready) if len(ready) > 1 else 0
+        for _ in range(count):
+            self._let_go(len(self._fetched.pop(self._next)[0]))
+            self._next += 1
+        return count
 
     async def _serve(self, node: NodeClient, *, is_lead: bool) -> None:
         """Let one peer fetch ranges as long as it brings what was asked for and there is any."""

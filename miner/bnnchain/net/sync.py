@@ -140,7 +140,9 @@ class Sync:
             if stale_rounds > MAX_STALE_ROUNDS:
                 raise Invalid("bad-range", reason="nothing new in it", rounds=stale_rounds)
             if wanted:
-                download = Download(wanted, self._chain.spec.genesis_id, self._take, self._blame)
+                download = Download(
+                    wanted, self._chain.spec.genesis_id, self._take, self._blame, self._intake.import_range
+                )
                 new_count += await download.run(lead, self._helpers())
                 sources.update(download.sources)
         if new_count:
