@@ -116,6 +116,7 @@ class Store:
         """Give the room of dropped and pruned content back to the disk; needs as much again while it runs."""
         with self._reading() as database:
             database.execute("VACUUM")
+            database.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # VACUUM, too, writes to the log first
 
     def commit(
         self, block_id: BlockId, header: Header, raw: bytes, branch: Sequence[BlockId], alarm: DeepReorg | None = None
