@@ -72,6 +72,7 @@ def blocks_of(world: World, miner: SimNode) -> int:
 def test_a_false_y_is_banned_at_once() -> None:
     with attacked(byzantine.FalseY) as (world, attacker):
         world.run_until(lambda: is_banned_everywhere(world, attacker), 60)
+        world.run_s(5)  # the last answer is on its way
         assert attacker.answers.count("bad-lottery-value") == HONEST
         assert blocks_of(world, attacker) == 0
 
@@ -119,6 +120,7 @@ def test_replays_of_old_blocks_are_known_and_harmless() -> None:
 def test_oversize_messages_reach_nobody_and_oversize_blocks_are_banned() -> None:
     with attacked(byzantine.Oversize) as (world, attacker):
         world.run_until(lambda: is_banned_everywhere(world, attacker), 3_600)
+        world.run_s(5)
         assert attacker.answers.count("bad-block-size") == 10 * HONEST
         assert any("too large" in answer for answer in attacker.answers)
 
@@ -133,6 +135,7 @@ def test_unsigned_transactions_are_banned() -> None:
 def test_a_copied_ticket_is_banned_at_once() -> None:
     with attacked(byzantine.CopiedTicket) as (world, attacker):
         world.run_until(lambda: is_banned_everywhere(world, attacker), 60)
+        world.run_s(5)  # the last answer is on its way
         assert attacker.answers.count("bad-lottery-value") == HONEST
         assert blocks_of(world, attacker) == 0
 
