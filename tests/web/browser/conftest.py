@@ -92,8 +92,9 @@ def grown(nodes: Nodes) -> Nodes:
     return nodes
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """Chromium, and Playwright's event loop: it must have ended before another module's asynchronous tests."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:

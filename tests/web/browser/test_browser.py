@@ -299,7 +299,7 @@ def test_other_origin_cannot_read_or_ask(grown: Nodes, context: BrowserContext) 
 @pytest.mark.parametrize(
     ("name", "address", "size"),
     [
-        ("explorer-overview", "/", (1040, 760)),
+        ("explorer-overview", "/", (1040, 1200)),
         ("explorer-families", "/families", (1040, 760)),
         ("explorer-draw", "/draw", (1040, 760)),
     ],
