@@ -1,14 +1,15 @@
 """Fuzzes every target in turn for its share of the time and writes what libFuzzer counted.
 
-campaign.py --seconds 900 [--targets header,rpc] [--directory build/fuzz] [--json FILE] [--minimise]
+campaign.py --seconds 900 [--targets header,rpc] [--directory build/fuzz] [--json FILE] [--keep]
 
-An input that breaks a target's promise is kept in the directory, named, and the exit code is 1.  With ``--minimise``
-the inputs that reach more are merged into the corpus that is kept in the repository.
+An input that breaks a target's promise is kept in the directory, named, and the exit code is 1.  With ``--keep`` the
+inputs that reached more go to the corpus that is kept in the repository.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import re
@@ -58,13 +59,14 @@ def main() -> int:
             f" {result.features} features, {len(result.crashes)} crashes",
             flush=True,
         )
-        if arguments.minimise and not result.crashes:
-            minimise(name, arguments.directory)
+        if arguments.keep and not result.crashes:
+            keep(name, arguments.directory)
     executions = sum(result.executions for result in results)
     print(f"{executions} executions, {sum(len(result.crashes) for result in results)} crashes")
     if arguments.json:
         report = {"executions": executions, "results": [asdict(result) for result in results]}
         arguments.json.write_text(json.dumps(report, indent=1) + "\n")
+        arguments.json.with_suffix(".md").write_text(table(results))
     return int(any(result.crashes for result in results))
 
 
@@ -90,22 +92,34 @@ def fuzz(name: str, seconds: float, directory: Path) -> Result:
     return Result(name, int(done[1]) if done else _last_count(output), took, features, corpus, tuple(crashes))
 
 
-def minimise(name: str, directory: Path) -> None:
-    """Merge what was found into the repository's corpus, smallest inputs first, up to its limit."""
-    merged = directory / "merged" / name
-    merged.mkdir(parents=True, exist_ok=True)
-    for path in merged.iterdir():
-        path.unlink()
-    kept = CORPUS / name
+def table(results: list[Result]) -> str:
+    """Return the results as a Markdown table."""
+    lines = ["| target | executions | seconds | features | crashes |", "|---|---:|---:|---:|---:|"]
+    lines += [
+        f"| {each.target} | {each.executions:,} | {each.seconds:.0f} | {each.features:,} | {len(each.crashes)} |"
+        for each in results
+    ]
+    executions, seconds = sum(each.executions for each in results), sum(each.seconds for each in results)
+    crashes = sum(len(each.crashes) for each in results)
+    return "\n".join([*lines, f"| all | {executions:,} | {seconds:.0f} | | {crashes} |"]) + "\n"
+
+
+def keep(name: str, directory: Path) -> None:
+    """Put what was found into the repository's corpus, smallest inputs first, up to its limit.
+
+    libFuzzer has kept only inputs that reached something new, and each of them as short as it found it.
+    """
+    kept, found = CORPUS / name, directory / "found" / name
     kept.mkdir(parents=True, exist_ok=True)
-    _run(name, [*_options(name, directory), "-merge=1", str(merged), str(kept), str(directory / "found" / name)], 600)
+    seeds = set(TARGETS[name].seeds())
+    every = {path.read_bytes() for folder in (kept, found) for path in folder.iterdir()} - seeds
     for path in kept.iterdir():
         path.unlink()
     size_bytes = 0
-    for path in sorted(merged.iterdir(), key=lambda each: (each.stat().st_size, each.name)):
-        size_bytes += path.stat().st_size
+    for data in sorted(every, key=lambda each: (len(each), each)):
+        size_bytes += len(data)
         if size_bytes <= KEPT_BYTES:
-            (kept / path.name[:16]).write_bytes(path.read_bytes())
+            (kept / hashlib.sha256(data).hexdigest()[:16]).write_bytes(data)
 
 
 def _options(name: str, directory: Path) -> list[str]:
@@ -153,7 +167,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--targets", default="")
     parser.add_argument("--directory", type=Path, default=Path("build/fuzz"))
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--minimise", action="store_true")
+    parser.add_argument("--keep", action="store_true")
     return parser.parse_args()
 
 

@@ -10,7 +10,7 @@ import pytest
 from fuzz.target import REFUSED, Target, canonical, mutate_bytes, refusals
 from fuzz.targets import TARGETS
 
-from bnnchain_kernels.errors import Fault, Invalid
+from bnnchain_kernels.errors import Fault, Invalid, Unavailable
 
 CORPUS = Path(__file__).parent / "corpus"
 MAX_CORPUS_BYTES = 1 << 20
@@ -53,7 +53,7 @@ def test_the_kept_corpus_is_well(target: Target) -> None:
         target.run(data)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_changed_inputs_are_well(target: Target, seed: int) -> None:
     rng = random.Random(f"{target.name} {seed}")
     made, mutate = inputs(target), target.mutate or mutate_bytes
@@ -87,12 +87,12 @@ def test_a_second_spelling_is_found() -> None:
         Fault("disk"),
         ValueError("x"),
         MemoryError(),
-        Invalid("bad-x", name="\x1b[2J"),
-        Invalid("bad-x", name="x" * 9_999),
+        Unavailable("\x1b[2J"),
+        Unavailable("x" * 9_999),
     ],
 )
 def test_other_errors_and_texts_that_reach_a_terminal_are_found(error: Exception) -> None:
-    with pytest.raises(type(error) if not isinstance(error, Invalid) else AssertionError), refusals():
+    with pytest.raises(AssertionError if isinstance(error, Unavailable) else type(error)), refusals():
         raise error
 
 
