@@ -52,7 +52,7 @@ $(VENV)/.installed-test: $(INSTALLED_FROM)
 include proto/proto.mk
 include tests/mutation/mutation.mk
 include kernels/kernels.mk fpga/fpga.mk wheels.mk
-include tests/sim/sim.mk tests/train/train.mk tests/chaos/chaos.mk tests/edge/edge.mk tests/web/web.mk
+include tests/sim/sim.mk tests/train/train.mk tests/chaos/chaos.mk tests/fuzz/fuzz.mk tests/edge/edge.mk tests/web/web.mk
 
 clean:
 	rm -rf $(VENV) build dist

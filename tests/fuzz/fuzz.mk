@@ -13,8 +13,9 @@ fuzz: $(FUZZ)/.installed
 	env PYTHONPATH=kernels:fpga:miner $(FUZZ)/venv/bin/python tests/fuzz/campaign.py --directory $(FUZZ) \
 	  --seconds $(FUZZ_S) --targets '$(FUZZ_TARGETS)' --json $(FUZZ)/report.json $(FUZZ_OPTIONS)
 
+FUZZ_SHORT := transaction,block,model,difference,manifest,messages,text,judge,rpc
 fuzz-short:
-	$(MAKE) --no-print-directory fuzz FUZZ_S=40
+	$(MAKE) --no-print-directory fuzz FUZZ_S=30 FUZZ_TARGETS=$(FUZZ_SHORT)
 
 # The packages are found in the tree, not installed: what is fuzzed is what is checked out.
 $(FUZZ)/.installed: pyproject.toml
