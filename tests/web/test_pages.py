@@ -16,6 +16,8 @@ from bnnchain.consensus.codec import HEADER_BYTES, decode_block, decode_header
 from bnnchain.consensus.errors import Fault
 from bnnchain.consensus.header import block_id
 from bnnchain.consensus.types import BlockKind, DatasetId
+from bnnchain.web.pages import MAX_SHOWN_FAMILIES, MAX_TREE_NODES
+from bnnchain.web.plots import MAX_LINES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -134,6 +136,23 @@ def test_pruned_chain_shows_what_it_has(tmp_path: Path) -> None:
     assert page.get("/draw?sample=0").status_code == 200
     for address in ("/", "/families", "/families/0", "/blocks/6"):
         page.get(address)
+
+
+def test_page_of_many_long_families_is_bounded(page: Page) -> None:
+    index = page.explorer.index
+    founder, *_, child = index.entries()
+    many = [
+        replace(each, family_id=number, generation=generation)
+        for number in range(300)
+        for generation, each in enumerate([founder, *[child] * 150])
+    ]
+    index._entries[:] = many
+    text = page.get("/families").text
+    assert text.count('class="hit"') <= MAX_TREE_NODES + MAX_LINES
+    assert text.count("<tr>") <= MAX_SHOWN_FAMILIES + 1
+    assert 'href="/families/299"' in text
+    assert text.count('class="swatch') == MAX_LINES
+    assert len(text) < 4_000_000
 
 
 def test_peers_are_shown_by_what_they_claim(page: Page) -> None:

@@ -17,8 +17,8 @@ from bnnchain.web.explorer import (
     describe_transaction,
 )
 from bnnchain.web.pictures import data_uri, sample_png
-from bnnchain.web.plots import Line, plot
-from bnnchain.web.tree import grow
+from bnnchain.web.plots import MAX_LINES, Line, plot
+from bnnchain.web.tree import MAX_GENERATIONS, grow
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 PAGE_SAMPLES = 60
 MAX_SHOWN_MODELS = 500
 """Rows of a table of models, the latest."""
+MAX_SHOWN_FAMILIES = 200
+MAX_TREE_NODES = 4_000
+"""On one page, founders apart: of long families the last generations are drawn."""
 PERCENT_BP = BP / 100
 
 
@@ -74,14 +77,18 @@ class ChainPages:
         groups: dict[DatasetId, list[ModelEntry]] = {}
         for entry in self._explorer.index.entries():
             groups.setdefault(entry.dataset_id, []).append(entry)
+        latest = {dataset_id: _of_latest_families(entries) for dataset_id, entries in groups.items()}
+        drawn = sum(len({entry.family_id for entry in entries}) for entries in latest.values())
+        generations = min(MAX_GENERATIONS, MAX_TREE_NODES // max(1, drawn))
         shown = [
             {
                 "dataset_id": dataset_id,
-                "tree": grow(entries),
+                "tree": grow(entries, generations),
                 "plot": _plot_families(f"Accuracy in percent against generation on {self._name(dataset_id)}", entries),
-                "families": _summaries(entries),
+                "drawn": sorted({entry.family_id for entry in entries}),
+                "families": _summaries(groups[dataset_id])[-MAX_SHOWN_FAMILIES:],
             }
-            for dataset_id, entries in groups.items()
+            for dataset_id, entries in latest.items()
         ]
         return self._views.page("families.html", groups=shown)
 
@@ -140,6 +147,12 @@ class ChainPages:
 
     def _name(self, dataset_id: DatasetId) -> str:
         return self._explorer.dataset_name(dataset_id)
+
+
+def _of_latest_families(entries: Sequence[ModelEntry]) -> list[ModelEntry]:
+    """Return the models of the families founded last, of as many as a plot has lines."""
+    latest = set(sorted({entry.family_id for entry in entries})[-MAX_LINES:])
+    return [entry for entry in entries if entry.family_id in latest]
 
 
 def _number(text: str) -> int:

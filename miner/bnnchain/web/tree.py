@@ -16,7 +16,7 @@ STEP = 30
 """Pixels between generations and between founders: a node can be hit by a finger."""
 RADIUS = 6
 MAX_GENERATIONS = 200
-"""Of a longer family the first generations are left out."""
+"""Drawn of one family at most; the first ones of a longer one are left out."""
 ROOT_X = 20
 
 
@@ -57,8 +57,11 @@ class Tree:
     left_out: int
 
 
-def grow(entries: Sequence[ModelEntry]) -> Tree:
-    """Return the tree of one data set's models, given in order of height; families below one another."""
+def grow(entries: Sequence[ModelEntry], max_generations: int = MAX_GENERATIONS) -> Tree:
+    """Return the tree of one data set's models, given in order of height; families below one another.
+
+    max_generations: drawn of each family, its last ones.
+    """
     families: dict[int, list[ModelEntry]] = {}
     for entry in entries:
         families.setdefault(entry.family_id, []).append(entry)
@@ -70,7 +73,7 @@ def grow(entries: Sequence[ModelEntry]) -> Tree:
     top = STEP // 2 + 4
     left_out = 0
     for members in families.values():
-        rows = _place_family(members, top, low, span)
+        rows = _place_family(members, top, low, span, max_generations)
         nodes += rows.nodes
         edges += rows.edges
         left_out += rows.left_out
@@ -94,12 +97,12 @@ class _Rows:
     left_out: int
 
 
-def _place_family(members: Sequence[ModelEntry], top: int, low: int, span: int) -> _Rows:
+def _place_family(members: Sequence[ModelEntry], top: int, low: int, span: int, max_generations: int) -> _Rows:
     founders = [entry for entry in members if entry.kind == BlockKind.FOUND]
     children = [entry for entry in members if entry.kind == BlockKind.EVOLVE]
     best = max(members, key=lambda entry: (entry.correct, entry.height))
     parent = max(founders, key=lambda entry: (entry.correct, entry.height), default=None) if children else None
-    left_out = max(0, len(children) - MAX_GENERATIONS)
+    left_out = max(0, len(children) - max_generations)
     middle = top + (max(1, len(founders)) - 1) * STEP // 2
     x = ROOT_X + 3 * STEP
     nodes, edges = [], []
