@@ -10,7 +10,8 @@ _SECURE = (
     ("certificate has expired", "its certificate has expired, or this machine's clock is wrong"),
     ("certificate is not yet valid", "its certificate is not valid yet, or this machine's clock is wrong"),
     ("Hostname Verification Check failed", "its certificate is no node's; make them with: bnnchain tls issue"),
-    ("CERTIFICATE_VERIFY_FAILED", "its certificate is of another authority"),
+    ("unable to get local issuer", "its certificate is of another authority"),
+    ("CERTIFICATE_VERIFY_FAILED", "its certificate is of another authority, or out of its time"),  # older gRPC
     ("WRONG_VERSION_NUMBER", "it talks plain TCP, not TLS"),
     ("Socket closed", "it ended the connection; it may not take this side's certificate"),
     ("onnection reset", "it ended the connection; it may not take this side's certificate"),
