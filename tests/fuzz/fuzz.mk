@@ -2,7 +2,7 @@
 #
 # atheris has wheels for CPython 3.11 to 3.13 on x86-64; the kept corpus is replayed by pytest on every Python.
 # FUZZ_TARGETS=header,rpc narrows a run, FUZZ_OPTIONS=--keep puts what was found into the kept corpus.
-FUZZ_PYTHON ?= python3.12
+FUZZ_PYTHON ?= $(PYTHON)
 FUZZ_S ?= 900
 FUZZ_TARGETS ?=
 FUZZ_OPTIONS ?=
