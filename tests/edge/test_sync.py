@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import re
+import socket
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,7 @@ MINED = 12
 LATER = 14
 """Height up to which the chain grows while the emulated node is connected."""
 PATIENCE_S = 120
-JUDGED = re.compile(r"height (\d+) \w+ .*judged in")
+IMAGES = re.compile(r'^bnnchain_validated_images_total\{backend="(\w+)"\} ([\d.e+]+)$', re.MULTILINE)
 
 
 @pytest.fixture(scope="module", params=ISA)
@@ -32,6 +34,11 @@ def python(machine: str) -> str:
     return str(Path(roots).resolve() / machine / "python")
 
 
+def free_address() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return f"127.0.0.1:{server.getsockname()[1]}"
+
+
 @pytest.mark.timeout(600)
 def test_an_emulated_board_ends_at_the_miners_tip(machine: str, python: str, tmp_path: Path) -> None:
     here, board = tmp_path / "miner", tmp_path / "board"
@@ -40,7 +47,9 @@ def test_an_emulated_board_ends_at_the_miners_tip(machine: str, python: str, tmp
     with NodeProcess("mine", "--blocks", str(MINED), "--seed", "1", home=here) as miner:
         address = miner.wait_ready()
         miner.wait_height(MINED)
-        with NodeProcess("node", "--peer", address, home=board, python=python) as validator:
+        metrics = free_address()
+        watched = ("node", "--peer", address, "--metrics", metrics)
+        with NodeProcess(*watched, home=board, python=python) as validator:
             own = validator.wait_ready()
             validator.wait_height(MINED, PATIENCE_S)
             status = bnnchain_json("show", "node", "--node", own)
@@ -51,9 +60,13 @@ def test_an_emulated_board_ends_at_the_miners_tip(machine: str, python: str, tmp
                 again.wait_height(LATER)
                 validator.wait_height(LATER, PATIENCE_S)
                 assert again.stop() == 0
+            with urllib.request.urlopen(f"http://{metrics}/metrics", timeout=30) as answer:
+                images = {name: float(count) for name, count in IMAGES.findall(answer.read().decode())}
             assert validator.stop() == 0
-    judged = [int(match.group(1)) for match in map(JUDGED.match, validator.printed) if match]
-    assert sorted(set(judged)) == list(range(1, LATER + 1))
+    blocks = bnnchain_json("show", "chain", "--home", str(here), "--last", str(LATER))["blocks"]
+    assert len(blocks) == LATER
+    assert {name for name, count in images.items() if count} == {"c"}
+    assert images["c"] >= sum(block["eval_total"] for block in blocks) > 0
     log = validator.stderr_file.read_text()
     assert f"instruction set of the C kernel: {ISA[machine]}" in log
     assert "kernel backend: c" in log
