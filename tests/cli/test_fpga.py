@@ -22,7 +22,8 @@ def test_a_node_without_a_board_warns_once_and_validates_on_the_cpu(tmp_path: Pa
         node.wait_ready()
         node.wait_height(3)
         assert node.stop() == 0
-        warnings = [line for line in node.stderr_file.read_text().splitlines() if "WARNING" in line]
+        records = [json.loads(line) for line in node.stderr_file.read_text().splitlines()]
+    warnings = [record["message"] for record in records if record["level"] == "warning"]
     assert len(warnings) == 1
     assert "continuing on the CPU" in warnings[0]
     bnnchain("verify", "--home", str(home))
