@@ -81,6 +81,19 @@ async def test_a_jump_of_an_hour_and_back(jump_s: int, tmp_path: Path) -> None:
         assert server.peer_count == guest.peer_count == 1
 
 
+@pytest.mark.parametrize(("wrong_s", "said"), [(121, "121 s ahead of"), (-121, "121 s behind"), (120, ""), (0, "")])
+async def test_a_node_says_that_its_clock_differs(
+    wrong_s: int, said: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    spec = make_spec(future_limit_s=120)
+    near = open_chain(tmp_path / "near.db", spec, Clock(GENESIS_TIME + HOUR_S))
+    far = open_chain(tmp_path / "far.db", spec, Clock(GENESIS_TIME + HOUR_S + wrong_s))
+    async with joined(near, far) as (server, _):
+        pass
+    warnings = [record.getMessage() for record in caplog.records if "the clock here is" in record.getMessage()]
+    assert warnings == ([f"the clock here is {said} that of {server.address}: blocks will be refused"] if said else [])
+
+
 async def test_a_clock_that_runs_backwards_goes_on_making_blocks(tmp_path: Path) -> None:
     clock = Clock(GENESIS_TIME + 10 * HOUR_S)
     chain = open_chain(tmp_path / "chain.db", make_spec(future_limit_s=120), clock)

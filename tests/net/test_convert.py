@@ -38,7 +38,7 @@ from bnnchain.rpc.v1 import node_pb2 as pb
 
 ID = BlockId(bytes(range(32)))
 HEAD = Head(ID, Height(5), (1 << 256) - 3)
-HELLO = Hello(1, 7, ID, HEAD, b"n" * 16, Role.MINER, "bnnchain/9", "10.1.2.3:9555")
+HELLO = Hello(1, 7, ID, HEAD, b"n" * 16, Role.MINER, "bnnchain/9", "10.1.2.3:9555", 1_800_000_000)
 VERDICT = Verdict(Outcome.INVALID, "bad-claim", "bad-claim (x=1)", ID, [ID], ID)
 STATUS = Status(
     *("9", "tiny", 7, ID, b"n" * 16, Role.VALIDATOR, "numba", HEAD, 99, 3, 4, 5, True, [DatasetId(ID)], 2),

@@ -71,6 +71,7 @@ def hello_to_pb(hello: Hello) -> pb.Hello:
         role=hello.role,
         agent=hello.agent,
         listen_address=hello.listen_address,
+        time_s=hello.time_s,
     )
 
 
@@ -85,6 +86,7 @@ def hello_from_pb(message: pb.Hello) -> Hello:
         role=_read_enum("role", message.role, Role),
         agent=_read_text("agent", message.agent, MAX_TEXT_BYTES),
         listen_address=str(_read_address("listen_address", message.listen_address)) if message.listen_address else "",
+        time_s=message.time_s,
     )
 
 

@@ -74,6 +74,8 @@ class Hello:
     """Name and version of the software."""
     listen_address: str = ""
     """Where it says that it can be dialled; empty where it cannot.  Believed only after dialling it."""
+    time_s: int = 0
+    """Its clock; 0 where it does not tell."""
 
 
 @dataclass(slots=True)
@@ -86,7 +88,7 @@ class Identity:
     listen_address: str = ""
     """Set once the port is known."""
 
-    def hello(self, spec: ChainSpec, head: Head) -> Hello:
+    def hello(self, spec: ChainSpec, head: Head, time_s: int = 0) -> Hello:
         """Return this node's Hello on a chain."""
         return Hello(
             protocol_version=PROTOCOL_VERSION,
@@ -97,6 +99,7 @@ class Identity:
             role=self.role,
             agent=self.agent,
             listen_address=self.listen_address,
+            time_s=time_s,
         )
 
 

@@ -190,7 +190,8 @@ class Peers:
     ) -> bool:
         """Connect and hold a session; return False where the node is this one, so that it is never tried again."""
         async with NodeClient(address, security=self._security, allow_plain=self._allow_plain) as node:
-            theirs = await node.handshake(self._identity.hello(self._intake.chain.spec, self._intake.head))
+            chain = self._intake.chain
+            theirs = await node.handshake(self._identity.hello(chain.spec, self._intake.head, chain.now()))
             if theirs.node_id == self._identity.node_id:
                 return False
             if on_handshake is not None:
@@ -200,11 +201,22 @@ class Peers:
             session = Session(node, theirs, self._intake, self._arrivals, self._sync, self._conduct, self._settle)
             self._sessions[address] = session
             log.info("connected to %s (%s, height %d)", address, theirs.agent, theirs.head.height)
+            self._compare_clocks(address, theirs.time_s)
             try:
                 await run_until_first_ends(session.run(), self._exchange(node))
             finally:
                 del self._sessions[address]
         return True
+
+    def _compare_clocks(self, address: str, theirs_s: int) -> None:
+        """Say so where one of two clocks is wrong by more than blocks may come from the future; nobody is blamed."""
+        chain = self._intake.chain
+        difference_s = chain.now() - theirs_s
+        if theirs_s and abs(difference_s) > chain.spec.params_at(chain.head.height).future_limit_s:
+            side = "ahead of" if difference_s > 0 else "behind"
+            log.warning(
+                "the clock here is %d s %s that of %s: blocks will be refused", abs(difference_s), side, address
+            )
 
     async def _exchange(self, node: NodeClient) -> None:
         """Ask a peer for addresses now and then, as long as it lasts."""

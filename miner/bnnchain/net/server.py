@@ -231,7 +231,7 @@ class NodeServer:
 
     async def _handshake(self, request: pb.Hello, connection: str) -> pb.Hello:
         theirs = convert.hello_from_pb(request)
-        ours = self._identity.hello(self._intake.chain.spec, self._intake.head)
+        ours = self._identity.hello(self._intake.chain.spec, self._intake.head, self._intake.chain.now())
         validate_same_chain(ours, theirs)
         self._callers.of(connection).node_id = theirs.node_id
         if theirs.listen_address and theirs.node_id != self._identity.node_id:
