@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 export OPENBLAS_NUM_THREADS ?= 1
 
 PYTHONS ?= 3.10 3.12 3.13
+# Rooms with targets of their own: they need tools, quiet or time.
+ELSEWHERE := $(addprefix --ignore tests/,fpga edge chaos web/browser)
 
 .PHONY: run test test-fast test-pythons check clean
 
@@ -14,10 +16,10 @@ run: $(VENV)/.installed
 	$(BIN)/bnnchain demo
 
 test: check
-	$(BIN)/pytest -n 2 --ignore tests/fpga --ignore tests/edge --cov --cov-report=term
+	$(BIN)/pytest -n 2 $(ELSEWHERE) --cov --cov-report=term
 
 test-fast: check
-	$(BIN)/pytest -n 2 --ignore tests/fpga --ignore tests/edge -m "not slow"
+	$(BIN)/pytest -n 2 $(ELSEWHERE) -m "not slow"
 
 # The core on every Python it supports, the oldest with the oldest NumPy; each in a throw-away environment.
 test-pythons:
@@ -26,7 +28,7 @@ test-pythons:
 	  numpy=$$(test $$version = 3.10 && echo 'numpy<2' || echo numpy); \
 	  $$directory/bin/python -m pip install --quiet '.[test]' "$$numpy"; \
 	  $$directory/bin/python -c "import sys, numpy; print('Python', sys.version.split()[0], 'numpy', numpy.__version__)"; \
-	  $$directory/bin/python -m pytest -q -n 2 --ignore tests/fpga --ignore tests/edge -m "not slow"; \
+	  $$directory/bin/python -m pytest -q -n 2 $(ELSEWHERE) -m "not slow"; \
 	  rm -rf $$directory; \
 	done
 
