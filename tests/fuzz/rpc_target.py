@@ -210,6 +210,7 @@ def run(data: bytes) -> None:
             asyncio.run(_serve(chain, calls))
     finally:
         logger.removeHandler(failures)
+        logger.propagate = True
         chain.store.close()
     assert not failures.records, failures.records
     assert money(chain.head) == chain.head.supply
