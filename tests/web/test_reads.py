@@ -9,11 +9,11 @@ import pytest
 from builders import Builder, open_chain
 
 from bnnchain.bnn.encoding import flip_positions, model_hash
-from bnnchain.consensus.codec import decode_block
+from bnnchain.consensus.codec import decode_block, encode_block
 from bnnchain.consensus.errors import Fault
 from bnnchain.consensus.types import BlockKind
 from bnnchain.web.index import ModelIndex
-from bnnchain.web.models import ChainModels, changes, rebuild
+from bnnchain.web.models import ChainModels, changes
 from bnnchain.web.plots import MAX_POINTS, Line, plot, thinned
 from bnnchain.web.tree import MAX_GENERATIONS, STEP, grow
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bnnchain.chain.chain import Chain
+    from bnnchain.consensus.types import BlockId
     from bnnchain.web.index import ModelEntry
 
 
@@ -84,14 +85,19 @@ def test_models_are_rebuilt(tmp_path: Path) -> None:
     assert model_hash(models.read(best.block_id).model) == best.model_hash
 
 
-def test_damaged_family_is_this_machines_fault(tmp_path: Path) -> None:
+def test_damaged_family_is_this_machines_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chain = evolved(tmp_path)
-    entries = ModelIndex(chain).entries()
-    blocks = [decode_block(chain.store.block(entry.block_id) or b"") for entry in entries]
-    with pytest.raises(Fault, match="starts with a child"):
-        rebuild(blocks[-1:])
-    with pytest.raises(Fault, match="another model"):
-        rebuild([blocks[0], blocks[-1]])
+    stored, first, best = chain.store.block, chain.head.families[0].founders[0], chain.head.families[0].best
+
+    def swapped(identity: BlockId) -> bytes | None:
+        raw, other = stored(identity), stored(first.block_id)
+        if raw is None or other is None or identity != best.block_id:
+            return raw
+        return encode_block(replace(decode_block(raw), model=decode_block(other).model))
+
+    monkeypatch.setattr(chain.store, "block", swapped)
+    with pytest.raises(Fault, match="the store is damaged"):
+        ChainModels(chain).read(best.block_id)
 
 
 def entries_of(chain: Chain) -> list[ModelEntry]:

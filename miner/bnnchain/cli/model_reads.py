@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 from bnnchain.cli.options import open_node
 from bnnchain.consensus.errors import Unavailable
 from bnnchain.consensus.types import BlockId, BlockKind
-from bnnchain.exchange.provenance import Provenance
 from bnnchain.home import parse_hash
 from bnnchain.net.convert import MAX_HEIGHT
-from bnnchain.net.models import ListedModel, list_models, read_model
+from bnnchain.net.models import ListedModel, list_models, provenance_of, read_model
 from bnnchain.wire import HASH_BYTES
 
 if TYPE_CHECKING:
+    from bnnchain.exchange.provenance import Provenance
     from bnnchain.net.client import NodeClient
     from bnnchain_kernels.model import Model
 
@@ -38,23 +38,7 @@ async def fetch(address: str, which: str) -> tuple[Model, Provenance]:
         manifest = None
         with suppress(Unavailable):  # a closed data set's manifest may be gone, its models are not
             manifest = await node.manifest(header.dataset_id)
-    return model, Provenance(
-        model_hash=header.model_hash.hex(),
-        chain=status.chain_name,
-        genesis_id=status.genesis_id.hex(),
-        block_id=identity.hex(),
-        height=header.height,
-        family=header.family_id,
-        generation=header.generation,
-        miner=header.miner.hex(),
-        dataset=manifest.name if manifest else None,
-        dataset_id=header.dataset_id.hex(),
-        thresholds=tuple(manifest.thresholds) if manifest else None,
-        licence=manifest.licence if manifest else None,
-        origin=manifest.origin if manifest else None,
-        correct=header.correct_new,
-        total=header.eval_total,
-    )
+    return model, provenance_of(header, identity, status.chain_name, status.genesis_id, manifest)
 
 
 async def _find(node: NodeClient, which: str) -> BlockId:

@@ -14,11 +14,13 @@ from bnnchain.consensus.codec import decode_block
 from bnnchain.consensus.errors import Invalid, Unavailable
 from bnnchain.consensus.header import block_id
 from bnnchain.consensus.types import BlockId, BlockKind
+from bnnchain.exchange.provenance import Provenance
 from bnnchain.net.reads import MAX_RANGE_HEADERS
 from bnnchain.wire import ZERO_HASH
 
 if TYPE_CHECKING:
     from bnnchain.consensus.types import Block, Header
+    from bnnchain.datasets.manifest import Manifest
     from bnnchain.net.client import NodeClient
     from bnnchain_kernels.model import Model
 
@@ -68,30 +70,54 @@ async def read_model(node: NodeClient, identity: BlockId) -> tuple[Header, Model
         if len(blocks) == MAX_FAMILY_BLOCKS:
             raise Unavailable(f"more than {MAX_FAMILY_BLOCKS} models lead to block {identity.hex()[:16]}")
         blocks.append(await _read_block(node, previous))
-    return header, rebuild(blocks[::-1])
+    return header, rebuild(blocks[::-1])[0]
 
 
-def rebuild(blocks: list[Block]) -> Model:
-    """Return the last block's model; the blocks are a family's, from its first one on.
+def rebuild(blocks: list[Block]) -> tuple[Model, Model | None]:
+    """Return the last block's model and, for a child, its parent; the blocks are a family's, from its first one on.
 
     Paper section 4.4: a child's parent is the family's best on the pool, of equals the latest.  Raises
     :class:`Invalid` ``bad-model-hash`` where a model is not the one its header names.
     """
     best: Model | None = None
+    parent: Model | None = None
     best_correct = -1
     for block in blocks:
         header = block.header
         if header.kind == BlockKind.EVOLVE:
             if best is None:
                 raise Invalid("bad-previous-model", reason="a family that starts with EVOLVE", height=header.height)
-            model = apply_difference(best, block.model)
+            parent, model = best, apply_difference(best, block.model)
         else:
-            model = decode_model(block.model)
+            parent, model = None, decode_model(block.model)
         if model_hash(model) != header.model_hash:
             raise Invalid("bad-model-hash", height=header.height)
         if header.kind == BlockKind.EVOLVE or header.correct_new >= best_correct:
             best, best_correct = model, header.correct_new
-    return model
+    return model, parent
+
+
+def provenance_of(
+    header: Header, identity: BlockId, chain_name: str, genesis_id: BlockId, manifest: Manifest | None
+) -> Provenance:
+    """Return the papers of a block's model; without a manifest, a closed data set's may be gone, less of it."""
+    return Provenance(
+        model_hash=header.model_hash.hex(),
+        chain=chain_name,
+        genesis_id=genesis_id.hex(),
+        block_id=identity.hex(),
+        height=header.height,
+        family=header.family_id,
+        generation=header.generation,
+        miner=header.miner.hex(),
+        dataset=manifest.name if manifest else None,
+        dataset_id=header.dataset_id.hex(),
+        thresholds=tuple(manifest.thresholds) if manifest else None,
+        licence=manifest.licence if manifest else None,
+        origin=manifest.origin if manifest else None,
+        correct=header.correct_new,
+        total=header.eval_total,
+    )
 
 
 async def _read_block(node: NodeClient, identity: BlockId) -> Block:

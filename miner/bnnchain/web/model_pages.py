@@ -19,10 +19,11 @@ from bnnchain.consensus.errors import Invalid, Unavailable
 from bnnchain.consensus.types import BlockId
 from bnnchain.exchange.onnx_export import export_onnx
 from bnnchain.home import parse_hash
+from bnnchain.net.models import provenance_of
 from bnnchain.net.tasks import within
 from bnnchain.web.assets import FOR_EVER
 from bnnchain.web.drawing import DRAWING_BYTES, DRAWING_SIDE, read_drawing, sample_of
-from bnnchain.web.models import changes, provenance_of
+from bnnchain.web.models import changes
 from bnnchain.web.pictures import data_uri, sample_png, weights_png
 from bnnchain.wire import HASH_BYTES
 from bnnchain_kernels.evaluator import predict
@@ -155,7 +156,10 @@ class ModelPages:
 
     def _papers(self, found: ChainModel) -> Provenance | None:
         try:
-            return provenance_of(self._explorer.chain, found)
+            chain = self._explorer.chain
+            entry = chain.head.datasets.get(found.header.dataset_id)
+            manifest = entry.manifest if entry else None
+            return provenance_of(found.header, found.block_id, chain.spec.name, chain.spec.genesis_id, manifest)
         except Invalid:  # a text that no file may carry
             return None
 

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bnnchain.bnn.encoding import apply_difference, decode_model, flip_positions, model_hash
+from bnnchain.bnn.encoding import flip_positions
 from bnnchain.chain.validator import Cache
 from bnnchain.consensus.codec import decode_block, decode_header
-from bnnchain.consensus.errors import Fault, Unavailable
+from bnnchain.consensus.errors import Fault, Invalid, Unavailable
 from bnnchain.consensus.types import BlockId, BlockKind
-from bnnchain.exchange.provenance import Provenance
-from bnnchain.net.models import MAX_FAMILY_BLOCKS
+from bnnchain.net.models import MAX_FAMILY_BLOCKS, rebuild
 from bnnchain.wire import ZERO_HASH
 
 if TYPE_CHECKING:
@@ -75,7 +74,10 @@ class ChainModels:
             if len(blocks) == MAX_FAMILY_BLOCKS:
                 raise Unavailable(f"more than {MAX_FAMILY_BLOCKS} models lead to block {block_id.hex()[:16]}")
             blocks.append(self._block(previous))
-        model, parent = rebuild(blocks[::-1])
+        try:
+            model, parent = rebuild(blocks[::-1])
+        except Invalid as error:  # what is stored was judged before
+            raise Fault(f"the store is damaged: {error}") from error
         return ChainModel(block_id, header, model, parent, len(blocks[0].model))
 
     def _kept(self, block_id: BlockId) -> ChainModel | None:
@@ -94,30 +96,6 @@ class ChainModels:
         return decode_block(raw)
 
 
-def rebuild(blocks: list[Block]) -> tuple[Model, Model | None]:
-    """Return the last block's model and, for a child, its parent; the blocks are a family's, from its first one on.
-
-    Paper section 4.4: a child's parent is the family's best on the pool, of equals the latest.  Raises :class:`Fault`
-    where a model is not the one its header names: what is stored was judged before.
-    """
-    best: Model | None = None
-    parent: Model | None = None
-    best_correct = -1
-    for block in blocks:
-        header = block.header
-        if header.kind == BlockKind.EVOLVE:
-            if best is None:
-                raise Fault(f"the store is damaged: a family starts with a child at height {header.height}")
-            parent, model = best, apply_difference(best, block.model)
-        else:
-            parent, model = None, decode_model(block.model)
-        if model_hash(model) != header.model_hash:
-            raise Fault(f"the store is damaged: another model at height {header.height}")
-        if header.kind == BlockKind.EVOLVE or header.correct_new >= best_correct:
-            best, best_correct = model, header.correct_new
-    return model, parent
-
-
 def changes(parent: Model, child: Model) -> list[LayerChange]:
     """Return what a child changed, layer by layer."""
     geometry = child.architecture.geometry
@@ -128,26 +106,3 @@ def changes(parent: Model, child: Model) -> list[LayerChange]:
         LayerChange(index, int(flips[index]), layer.weight_count, int(np.count_nonzero(before[index] != after[index])))
         for index, layer in enumerate(geometry)
     ]
-
-
-def provenance_of(chain: Chain, found: ChainModel) -> Provenance:
-    """Return a model's papers; what a closed data set's manifest said is left out where it is gone."""
-    header, entry = found.header, chain.head.datasets.get(found.header.dataset_id)
-    manifest = entry.manifest if entry else None
-    return Provenance(
-        model_hash=header.model_hash.hex(),
-        chain=chain.spec.name,
-        genesis_id=chain.spec.genesis_id.hex(),
-        block_id=found.block_id.hex(),
-        height=header.height,
-        family=header.family_id,
-        generation=header.generation,
-        miner=header.miner.hex(),
-        dataset=manifest.name if manifest else None,
-        dataset_id=header.dataset_id.hex(),
-        thresholds=tuple(manifest.thresholds) if manifest else None,
-        licence=manifest.licence if manifest else None,
-        origin=manifest.origin if manifest else None,
-        correct=header.correct_new,
-        total=header.eval_total,
-    )
