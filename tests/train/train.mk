@@ -14,6 +14,7 @@ TRAIN_TOOLS := hypothesis pytest pytest-asyncio pytest-timeout pytest-xdist \
 # Everything; the trainings on MNIST take most of half an hour on two cores.
 test-train: train-install
 	$(TRAIN_BIN)/python -m pytest tests/train
+	$(TRAIN_BIN)/python -m pytest tests/fuzz/test_corpus.py -k keras
 
 # Without the long trainings.
 test-train-fast: train-install
