@@ -7,7 +7,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 
 PYTHONS ?= 3.10 3.12 3.13
 # Rooms with targets of their own: they need tools, quiet or time.
-ELSEWHERE := $(addprefix --ignore tests/,fpga edge chaos web/browser)
+ELSEWHERE := $(addprefix --ignore tests/,fpga edge chaos sim web/browser)
 
 .PHONY: run test test-fast test-pythons check clean
 
