@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 from typing import TYPE_CHECKING
 
 from builders import ALICE
@@ -80,8 +79,6 @@ def mutate_wallet(data: bytes, rng: random.Random) -> bytes:
 
 def run_book(data: bytes) -> None:
     """A node starts with what the file holds, or with nothing."""
-    log = logging.getLogger(book_file.__name__)
-    log.setLevel(logging.CRITICAL)
     try:
         book, bans = book_file._parse(data)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError, book_file.Invalid):
