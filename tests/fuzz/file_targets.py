@@ -207,6 +207,14 @@ def _folding(make: Callable[..., Any]) -> Any:
 
 
 def mutate_onnx(data: bytes, rng: random.Random) -> bytes:
+    """Return the graph with one thing changed; protobuf reads names that are not UTF-8 and raises at their use."""
+    try:
+        return _mutate_graph(data, rng)
+    except UnicodeDecodeError:
+        return mutate_bytes(data, rng)
+
+
+def _mutate_graph(data: bytes, rng: random.Random) -> bytes:
     """Return the graph with a node taken out, doubled, moved, renamed, or with another attribute or constant."""
     import onnx
 
