@@ -359,3 +359,13 @@ def test_sizes_are_bounded_before_anything_runs(tmp_path: Path) -> None:
     graph = Graph(("batch", 1, 256, 256)).larq_sign().conv(2_000, 1).norm(2_000).larq_sign().conv(4, 2_000).pool()
     graph.norm(4).larq_sign().add("Flatten").dense(126 * 126 * 4, 2)
     assert "too much work" in refusal(graph.save(tmp_path / "m.onnx"))
+
+
+@pytest.mark.parametrize("name", [b"bnnchain", b"Conv", b"MaxPool"])
+def test_a_text_that_is_not_utf8_is_refused(name: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    model = zoo_model("cnn-4k")
+    data = export_onnx(model, papers(model), None)
+    assert name in data
+    path.write_bytes(data.replace(name, name[:-1] + b"\xf6", 1))
+    refusal(path)

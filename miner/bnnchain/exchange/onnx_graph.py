@@ -59,6 +59,7 @@ def read_onnx_file(path: Path) -> OnnxFile:
     data = read_file(path, MAX_FILE_BYTES)
     try:
         proto = onnx.load_model_from_string(data)
+        _validate_text(proto)
         _validate_limits(onnx, proto)
         onnx.checker.check_model(proto)
         return _read(onnx, proto, data)
@@ -69,6 +70,18 @@ def read_onnx_file(path: Path) -> OnnxFile:
         if type(error).__name__ != "DecodeError":
             raise
         raise Invalid("bad-import", reason="not an ONNX model: its bytes cannot be read") from None
+
+
+def _validate_text(message: Any) -> None:  # noqa: ANN401  (any part of a ModelProto)
+    # Some protobuf runtimes hand out as bytes what a file calls text and is not UTF-8.
+    for field, value in message.ListFields():
+        if field.type not in (field.TYPE_STRING, field.TYPE_MESSAGE):
+            continue
+        for each in [value] if isinstance(value, str | bytes) or hasattr(value, "ListFields") else value:
+            if isinstance(each, bytes):
+                raise Invalid("bad-import", reason="a text that is not UTF-8", field=field.name)
+            if not isinstance(each, str):
+                _validate_text(each)
 
 
 def _validate_limits(onnx: ModuleType, proto: Any) -> None:  # noqa: ANN401  (a ModelProto)
